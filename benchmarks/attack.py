@@ -26,10 +26,11 @@ from ranges import show
 from torch import nn
 
 from rushkit import noises
-from rushkit.bench import BARE, Cost, attack_contestants, race, vote_contestants
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, build_backbone
 from rushkit.setup.networks import num_features
+from rushkit.speed.bench import BARE, attack_contestants, race, vote_contestants
+from rushkit.speed.figures import Cost
 from rushkit.system import Machine, generator
 
 EPS = 8 / 255

@@ -36,7 +36,6 @@ from numpy.typing import NDArray
 from scipy.special import betaln, xlog1py, xlogy
 from sequential_exact import Boundaries, ever_certified, ever_refuted, one_sided, outcome, two_sided
 
-from rushkit.bench import race
 from rushkit.certificates import certify_counts
 from rushkit.certification.tasks import looks
 from rushkit.errors import UsageError
@@ -44,6 +43,7 @@ from rushkit.files import write_atomic
 from rushkit.noises import Norm
 from rushkit.noises.laplace import Laplace
 from rushkit.noises.uniform import Uniform
+from rushkit.speed.bench import race
 from rushkit.system import Machine
 
 ROOT = Path(__file__).parents[1]

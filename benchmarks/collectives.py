@@ -26,13 +26,13 @@ import torch
 from ranges import show
 from torch import Tensor, distributed
 
-from rushkit.bench import bench_job
 from rushkit.distributed import ranks
 from rushkit.distributed.leash import put_on
 from rushkit.distributed.share import share_of
 from rushkit.distributed.start import run_ranks
 from rushkit.place import take_place
 from rushkit.recipe.load import load_recipe
+from rushkit.speed.bench import bench_job
 from rushkit.system import choose_machine, generator
 from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.loop import given_channels_last, train_batch

@@ -19,7 +19,7 @@ from precisions import machines
 from step_profile import Marked, profiled
 
 from rushkit import noises
-from rushkit.bench import attack_contestants, bare_name, vote_contestants
+from rushkit.speed.bench import attack_contestants, bare_name, vote_contestants
 from rushkit.system import Machine, generator
 
 Kinds = dict[str, float]

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 import torch
 from ranges import show
 
-from rushkit.bench import BARE, race, step_contestants
 from rushkit.errors import UsageError
 from rushkit.objectives import LearnsLabels
 from rushkit.recipe.load import load_recipe
@@ -27,6 +26,7 @@ from rushkit.registries import objectives
 from rushkit.registry import BUILTIN_OWNER
 from rushkit.setup import components
 from rushkit.setup.start import machine_of
+from rushkit.speed.bench import BARE, race, step_contestants
 from rushkit.system import Machine
 from rushkit.training.finetune import finetuning_job
 from rushkit.training.job import TrainingJob

@@ -23,9 +23,10 @@ from precisions import machines
 from ranges import show
 from torchvision import transforms
 
-from rushkit.bench import BARE, Cost, bench_job, race, step_contestants
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
+from rushkit.speed.bench import BARE, bench_job, race, step_contestants
+from rushkit.speed.figures import Cost
 from rushkit.system import Machine
 from rushkit.training.job import TrainingJob
 from rushkit.training.optimizer import build_optimizer

@@ -28,7 +28,6 @@ from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from rushkit.bench import bare_name, bench_job, peak_memory, step_contestants
 from rushkit.distributed.share import Share
 from rushkit.files import write_json
 from rushkit.noises import Noise
@@ -37,6 +36,7 @@ from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import save_checkpoint
 from rushkit.run.optimizer_state import optimizer_tensors
+from rushkit.speed.bench import bare_name, bench_job, peak_memory, step_contestants
 from rushkit.system import Machine, choose_machine, compile_obstacle, generator
 from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.job import TrainingJob

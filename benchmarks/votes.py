@@ -22,7 +22,6 @@ from ranges import show
 from torch import nn
 
 from rushkit import noises
-from rushkit.bench import BARE
 from rushkit.certification.draws import count_votes
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import build_backbone
@@ -30,6 +29,7 @@ from rushkit.models.passes import MOST
 from rushkit.setup.networks import num_features
 from rushkit.setup.subject import in_precision
 from rushkit.smoothing import SmoothedClassifier
+from rushkit.speed.bench import BARE
 from rushkit.system import Machine, generator
 from rushkit.units import noisy_unit, unit_sizes
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 import rushkit
+from rushkit.results.rows import Tabular
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -45,12 +46,16 @@ autodoc_type_aliases = {
 }
 python_maximum_signature_line_length = 100
 # A name in a signature or a docstring is in the reference. Left out are other packages, whose pages are on other hosts;
-# aliases of types, which have no dot; and classes that a caller knows by their Protocol or by the keys of a recipe.
+# aliases of types, which have no dot; classes that a caller knows by their Protocol or by the keys of a recipe; and the
+# rows of comparisons and benchmarks.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|numpy|np|nn|pydantic|pathlib|collections|inspect|PIL)\..*"),
     ("py:class", r"\w+"),
-    ("py:class", r"rushkit\.(registry\.Factory|locks\.FolderLock|recipe\.schema\..*|data\.\w+\.\w+)"),
+    (
+        "py:class",
+        r"rushkit\.(registry\.Factory|locks\.FolderLock|recipe\.schema\..*|data\.\w+\.\w+|(report|speed)\.\w+\.\w+)",
+    ),
 ]
 
 html_theme = "furo"
@@ -81,7 +86,9 @@ def _add_contents(app: Sphinx, page: str, source: list[str]) -> None:
 
 def _without_signature(_app: Sphinx, _kind: str, _name: str, thing: object, *_rest: object) -> tuple[str, None] | None:
     """Return no signature for a record, whose fields are listed below it, and for a Protocol, which nobody calls."""
-    listed = isinstance(thing, type) and (issubclass(thing, BaseModel) or vars(thing).get("_is_protocol", False))
+    listed = isinstance(thing, type) and (
+        issubclass(thing, BaseModel | Tabular) or vars(thing).get("_is_protocol", False)
+    )
     return ("", None) if listed else None
 
 

@@ -38,7 +38,7 @@ FLOORS = (
     {"setup"},
     {"training", "evaluation", "robustness", "certification", "auditing", "exchange"},
     {"claims"},
-    {"bench", "description", "doctor", "plugin_template"},
+    {"description", "doctor", "plugin_template", "speed"},
     {"study"},
     {"report"},
     {"documents"},
@@ -230,7 +230,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"known_names", "misfit"},
         {"foreign_names", "part"},
         {"export_onnx", "export_timm", "nearest", "pretrained"},
-        {"plan"},
+        {"export", "plan"},
         {"import_model"},
     ),
     "claims": (
@@ -290,6 +290,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"remove"},
     ),
     "trackers": ({"mirror", "tensorboard", "wandb"},),
+    "speed": ({"figures"}, {"bench"}),
     "distributed": ({"leash", "notes", "rendezvous"}, {"ranks", "start"}, {"share"}),
     "study": (
         {"claims", "find", "isolation", "job", "places"},
@@ -321,7 +322,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"card", "inline", "leaderboard", "study"},
         {"figure_files", "publishing"},
         {"write"},
-        {"make"},
+        {"compared", "make"},
     ),
 }
 

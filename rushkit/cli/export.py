@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from rushkit.cli.options import Changes, From, Output
 from rushkit.cli.panels import OUTPUT
 from rushkit.cli.source import open_source
 from rushkit.cli.verb import verb
+
+if TYPE_CHECKING:
+    from rushkit.exchange.export import FileFormat
 
 NAME = "export"
 EXAMPLE = "Example: rushkit export --from cifar10 --to model.onnx"
@@ -23,15 +26,17 @@ class Format(StrEnum):
     TIMM = "timm"
     ONNX = "onnx"
 
+    @property
+    def name_in_python(self) -> FileFormat:
+        """The name that ``rushkit.export`` takes."""
+        return "onnx" if self is Format.ONNX else "timm"
+
 
 class PartChoice(StrEnum):
     """Which part of the model."""
 
     ENCODER = "encoder"
     CLASSIFIER = "classifier"
-
-
-SUFFIXES = {Format.TIMM: ".safetensors", Format.ONNX: ".onnx"}
 
 
 @verb
@@ -59,18 +64,12 @@ def command(
     output: Output,
 ) -> None:
     """Write a model for use without rushkit, and check that it computes the same. Noise and vote are not in it."""
-    from rushkit.exchange.export_onnx import export_onnx, packages
-    from rushkit.exchange.export_timm import export_timm
-    from rushkit.exchange.part import check_target, load_part
+    from rushkit.exchange.export import export, ready_format
     from rushkit.report.terminal.tables import record_table
 
-    path = Path(target)
-    file_format = kind or (Format.ONNX if path.suffix == SUFFIXES[Format.ONNX] else Format.TIMM)
-    check_target(path, SUFFIXES[file_format], force)
-    if file_format == Format.ONNX:
-        # Before a model is loaded in vain.
-        packages()
+    path, named = Path(target), kind.name_in_python if kind else None
+    # Before a checkpoint is loaded in vain.
+    ready_format(path, named, force)
     checkpoint = open_source(source, changes, ("finetune", "pretrain"), output.speaker())
-    exported = load_part(checkpoint, part.value if part else None)
-    results = export_onnx(exported, path) if file_format == Format.ONNX else export_timm(exported, path)
+    results = export(checkpoint, path, part.value if part else None, named, force)
     output.result(results.to_table(), record_table(results))

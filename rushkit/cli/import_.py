@@ -138,7 +138,7 @@ def command(
     from rich.console import Group
     from rich.text import Text
 
-    from rushkit.exchange.import_model import import_model
+    from rushkit.exchange.import_model import write_import
     from rushkit.exchange.plan import import_recipe, plan_import
     from rushkit.exchange.pretrained import pretrained_weights
     from rushkit.exchange.rules import read_rules
@@ -159,7 +159,7 @@ def command(
             "no noise: the model is taken as it is; one that was trained under noise wants --set noise.name=..."
         )
     with start_run(NAME, plan.recipe, speaker) as run:
-        results = import_model(plan, run, options.check)
+        results = write_import(plan, run, options.check)
     next_verb = "finetune" if options.encoder_only else "evaluate"
     next_command = shell_line("rushkit", next_verb, "--from", run.path)
     output.result(results.to_json(), Group(record_table(results), Text(f"run: {run.path}\nnext: {next_command}")))

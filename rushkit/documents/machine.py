@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rushkit.bench import Benchmark, Estimate, Row
 from rushkit.doctor import Examination
 from rushkit.report.jsonable import Figures, spread
+from rushkit.speed.figures import Benchmark, Estimate, Row
 from rushkit.system import Precision
 
 

@@ -64,6 +64,9 @@ class Exported(Tabular, ModelFacts):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.part}, {self.format}, {self.file!r}, {self.bytes} bytes)"
 
+    def __str__(self) -> str:
+        return repr(self)
+
     @classmethod
     def of(cls, facts: ModelFacts, outputs: Outputs, kind: Literal["timm", "onnx"], path: Path) -> Self:
         """Return the record of an exported file."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from rushkit import data
 from rushkit.errors import first_few
-from rushkit.exchange.plan import Plan
+from rushkit.exchange.plan import Plan, plan_import
+from rushkit.exchange.pretrained import pretrained_weights
+from rushkit.exchange.published import Branch
+from rushkit.exchange.rules import Rules
 from rushkit.foreign.claims import LEAST_PROBABILITY, chance_of_claim
+from rushkit.foreign.file import read_foreign
 from rushkit.image_size import size_to_json
 from rushkit.noises.none import NoNoise
+from rushkit.recipe.schema import Recipe
 from rushkit.results.imported import CleanCheck, Imported
 from rushkit.results.intervals import accuracy_row
 from rushkit.rounding import percent
@@ -17,12 +23,49 @@ from rushkit.run.folder import Run
 from rushkit.setup.class_order import explained_by_permutation
 from rushkit.setup.components import data_name
 from rushkit.setup.outcomes import count_outcomes
+from rushkit.setup.start import start_run
 from rushkit.setup.subject import Subject
 
+_NO_RULES = Rules()
 _QUESTION = "is it the normalisation (--mean, --std), the order of the classes, the image size, the backbone's options?"
 
 
-def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
+def import_model(
+    recipe: Recipe,
+    weights: str | Path | None = None,
+    rules: Rules = _NO_RULES,
+    encoder_only: bool = False,
+    branch: Branch | None = None,
+    check: int = 500,
+) -> Imported:
+    """Make a run of somebody else's model, which ``open_checkpoint`` then opens.
+
+    Example::
+
+        recipe = rushkit.import_recipe("theirs", "cifar10", "resnet18", mean=[0.5] * 3, std=[0.25] * 3)
+        imported = rushkit.import_model(recipe, "weights.pt")
+        model = rushkit.open_checkpoint(imported.run, "finetune")
+
+    Args:
+        recipe: As ``import_recipe`` makes it.
+        weights: A state dict: .pt, .pth or .safetensors; None: the pretrained weights of timm or torchvision, which are
+            downloaded.
+        rules: What is renamed and left out.
+        encoder_only: Leave the head out; ``finetune`` trains another.
+        branch: Whose BatchNorm set to take from a file with several; None: the adversarial one.
+        check: Images of ``evaluate.split`` that are classified without noise; 0: none.
+
+    Raises:
+        UsageError: as for ``plan_import``.
+        CheckpointError: the file cannot be read, or its tensors do not fit.
+    """
+    foreign = read_foreign(weights) if weights is not None else pretrained_weights(recipe)
+    plan = plan_import(recipe, foreign, rules, encoder_only, branch)
+    with start_run("import", plan.recipe) as run:
+        return write_import(plan, run, check)
+
+
+def write_import(plan: Plan, run: Run, check: int = 500) -> Imported:
     """Write the checkpoint, and measure the classifier's accuracy on clean images.
 
     Args:

@@ -20,3 +20,13 @@ def record_html(record: object) -> str:
         TypeError: it is no record of a stage.
     """
     return showable(render_html("record.html.j2", sheet=sheet_of(record), run=getattr(record, "run", "")))
+
+
+def page_html(page: str, title: str) -> str:
+    """Return a whole page as a frame in a notebook, which is apart from the notebook's own page.
+
+    Args:
+        page: The page, as HTML; it stands in the frame's own text, so that no file is looked for.
+        title: What the frame is called for a reader who does not see it.
+    """
+    return showable(render_html("frame.html.j2", page=page, title=title))

@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rushkit.errors import UsageError, shell_line
 from rushkit.recipe.load import default_runs_dir
 from rushkit.report.families import Family, gather
+from rushkit.report.inline import page_html
 from rushkit.report.write import write_report
 from rushkit.run.named import run_named
 from rushkit.run.shipped import name_of, runs_around
 
 
-def make_report(
+@dataclass(frozen=True, repr=False)
+class Page:
+    """A report that was written; a notebook shows its page.
+
+    Attributes:
+        document: What the JSON file holds: figures, sentences and notes of each model.
+        files: The HTML, Markdown and JSON files, followed by those of the figures.
+        html: The text of the page, which a notebook shows from any working folder, also when the files are gone.
+    """
+
+    document: dict[str, object]
+    files: tuple[Path, ...]
+    html: str = field(compare=False)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(str, self.files))})"
+
+    def _repr_html_(self) -> str:
+        return page_html(self.html, str(self.document["title"]))
+
+
+def report(
     *runs: str | Path,
     out: str | Path | None = None,
     images: bool = True,
     figures: str | Path | None = None,
     runs_dir: str | None = None,
-) -> tuple[dict[str, object], list[Path]]:
-    """Write a report on a model, or on several side by side.
+) -> Page:
+    """Write a report on a model, or on several side by side; a notebook shows its page.
 
     Example::
 
-        report, files = rushkit.make_report("cifar10", images=False)
-        print(report["models"][0]["summary"], files[0])
+        page = rushkit.report("cifar10", images=False)
+        print(page.document["models"][0]["summary"], page.files[0])
 
     Args:
         *runs: What names runs of any stage: a folder, an id, the end of one, or a recipe; none: the newest model.
@@ -35,17 +58,15 @@ def make_report(
         figures: Where its charts go as SVG and PDF for a paper, and its tables as LaTeX and CSV; None: nowhere.
         runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
 
-    Returns:
-        What was written as JSON, and the HTML, Markdown and JSON files, followed by those in ``figures``.
-
     Raises:
         UsageError: no such run.
         RushkitError: a folder cannot be written.
     """
-    families = families_of([str(run) for run in runs], runs_dir or default_runs_dir())
-    folder = Path(out) if out else folder_of(families[0], runs_dir or default_runs_dir())
-    report, paths = write_report(families, folder, images, Path(figures) if figures else None)
-    return report.plain(), paths
+    root = runs_dir or default_runs_dir()
+    families = families_of([str(run) for run in runs], root)
+    folder = Path(out) if out else folder_of(families[0], root)
+    written, paths = write_report(families, folder, images, Path(figures) if figures else None)
+    return Page(written.plain(), tuple(paths), paths[0].read_text(encoding="utf-8"))
 
 
 def folder_of(family: Family, root: str | Path) -> Path:

@@ -83,6 +83,9 @@ class StageResults(Tabular, Record):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.to_rows())} figures, run {self.run!r})"
 
+    def __str__(self) -> str:
+        return repr(self)
+
     def to_json(self) -> dict[str, JsonValue]:
         """Return the object that a command prints with ``--json``: the keys of the file, and the folder as ``run``."""
         return {**self.to_table(), "run": self.run}

@@ -89,3 +89,6 @@ class Prediction(Tabular, Record):
         abstained = sum(row.abstained for row in self.predictions)
         unreadable = f", {len(self.unreadable)} unreadable" if self.unreadable else ""
         return f"{type(self).__name__}({len(self.predictions)} images, {abstained} abstain{unreadable})"
+
+    def __str__(self) -> str:
+        return repr(self)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from rushkit.bench import bench_job, race, step_contestants
 from rushkit.data import Dataset, describe
 from rushkit.errors import RushkitError
 from rushkit.image_size import sides, size_to_json
@@ -24,6 +23,7 @@ from rushkit.robustness.meter import expected_passes
 from rushkit.setup import components
 from rushkit.setup.networks import build_encoder
 from rushkit.setup.start import machine_of
+from rushkit.speed.bench import bench_job, race, step_contestants
 from rushkit.study.job import Job, Stage, canonical
 from rushkit.system import Machine
 from rushkit.training.bare_passes import COST, Seen

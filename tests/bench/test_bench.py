@@ -6,12 +6,13 @@ from linear_models import count_calls
 from tiny_runs import QUIET
 from torch import nn
 
-from rushkit import bench as module
 from rushkit import noises
-from rushkit.bench import Cost, Estimate, Row, attack_contestants, bench, estimate, race
 from rushkit.documents.machine import PartSpeed
 from rushkit.errors import UsageError
 from rushkit.smoothing import SmoothedClassifier
+from rushkit.speed import bench as module
+from rushkit.speed.bench import attack_contestants, bench, estimate, race
+from rushkit.speed.figures import Benchmark, Cost, Estimate, Row
 from rushkit.system import Machine
 
 CPU = torch.device("cpu")
@@ -150,3 +151,31 @@ def test_the_bare_passes_of_a_step_are_those_of_all_its_networks(tiny):
     passes = [(each.network is job.network, each.kind, len(each.x)) for group in seen.groups for each in group]
     assert (False, "forward", 16) in passes
     assert sum(ours for ours, *_ in passes) == len(passes) - 1
+
+
+def timed(machine: str = "cpu, float32") -> Benchmark:
+    row = Row("votes", "samples/s", 10, "bf16", 64, Cost(4.0, 2.0), Cost(1.0, 1.0), Cost(9.0, 1.5), per_bare=20)
+    return Benchmark("digits", machine, 8, 16, (row,), 2**30, Estimate(3, 16.0, 48.0))
+
+
+def test_a_benchmark_is_a_table_in_a_notebook():
+    html = timed("<b>cpu")._repr_html_()
+    assert ">2.5 samples/s</td>" in html
+    assert "3 epochs of digits: 48 s on this device, 16 s an epoch" in html
+    assert "the recipe&#39;s batch is 16" in html
+
+
+def test_a_benchmark_has_its_speeds_and_shares_as_rows():
+    values = {row["figure"]: row["value"] for row in timed().to_rows()}
+    assert values == {
+        "speed": 2.5,
+        "bare_speed": 20.0,
+        "share_of_bare": 0.25,
+        "share_of_bare_alike": 0.75,
+        "peak_memory": 2.0**30,
+        "pretraining_seconds": 48.0,
+    }
+
+
+def test_the_plain_repr_of_a_benchmark_is_one_line():
+    assert repr(timed()) == "Benchmark('digits', 1 parts, batch 8, cpu, float32)"

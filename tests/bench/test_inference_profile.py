@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rushkit import noises
-from rushkit.bench import attack_contestants, vote_contestants
+from rushkit.speed.bench import attack_contestants, vote_contestants
 from rushkit.system import Machine
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "inference_profile.py"

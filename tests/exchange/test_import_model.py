@@ -20,7 +20,7 @@ from rushkit.data.memory import limit
 from rushkit.errors import CheckpointError, NoCertificate, RushkitError, UsageError
 from rushkit.evaluation.evaluate import evaluate
 from rushkit.exchange import pretrained as stage
-from rushkit.exchange.import_model import import_model
+from rushkit.exchange.import_model import write_import
 from rushkit.exchange.plan import import_recipe, plan_import
 from rushkit.exchange.pretrained import pretrained_weights
 from rushkit.exchange.rules import Rules
@@ -59,7 +59,7 @@ def make(tmp_path):
         recipe = import_recipe(name, "digits", backbone, changes, mean, std)
         plan = plan_import(recipe, read_foreign(weights), rules, encoder_only)
         with start_run("import", plan.recipe, QUIET) as made:
-            import_model(plan, made, check)
+            write_import(plan, made, check)
         return made
 
     return run
@@ -391,7 +391,7 @@ class TestPretrained:
         recipe = import_recipe("r", "digits", "timm/resnet10t", changes)
         plan = plan_import(recipe, pretrained_weights(recipe), Rules())
         with start_run("import", plan.recipe, QUIET) as run:
-            import_model(plan, run, 0)
+            write_import(plan, run, 0)
         assert_same_logits(run, offered, MEAN, STD)
         assert run.about.imported.pretrained == "timm/resnet10t"
         assert run.about.imported.tag == "theirs_v1"

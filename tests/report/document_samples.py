@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from rushkit.bench import Benchmark, Cost, Estimate, Row
 from stage_records import STAGES
 from synthetic_runs import Runs, attack_row, attacks, audited, certification, evaluation, finetuning
 
-from rushkit.bench import Benchmark, Cost, Estimate, Row
 from rushkit.claims.canonical import encode
 from rushkit.claims.manifest import AttackFacts, DataFacts, Manifest, ModelFacts, Selection
 from rushkit.claims.published import Claims, Measured, ModelClaim

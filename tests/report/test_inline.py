@@ -71,6 +71,7 @@ def test_a_notebook_and_the_terminal_show_the_same_tables(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_plain_repr_is_one_short_line(stage):
     line = repr(STAGES[stage])
+    assert str(STAGES[stage]) == line
     assert "\n" not in line
     assert len(line) < 120
 

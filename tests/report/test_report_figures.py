@@ -267,8 +267,8 @@ class TestFiles:
                 write_report([gather(model)], page_folder, False, folder)
 
     def test_the_function_writes_them_too(self, model, page_folder):
-        report, paths = rushkit.make_report(model.path, out=page_folder, images=False, figures=page_folder / "f")
-        assert report["models"]
-        assert [path.name for path in paths[:3]] == ["report.html", "report.md", "report.json"]
-        assert all(path.parent == page_folder / "f" for path in paths[3:])
-        assert len(paths) > 10
+        page = rushkit.report(model.path, out=page_folder, images=False, figures=page_folder / "f")
+        assert page.document["models"]
+        assert [path.name for path in page.files[:3]] == ["report.html", "report.md", "report.json"]
+        assert all(path.parent == page_folder / "f" for path in page.files[3:])
+        assert len(page.files) > 10

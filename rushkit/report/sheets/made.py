@@ -1,4 +1,4 @@
-"""What was trained, clustered, imported or exported, as sheets."""
+"""What was trained, clustered, imported, exported or timed, as sheets."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from rushkit.results.imported import Imported
 from rushkit.results.notes import Note
 from rushkit.results.training import Finetuning, Pretraining, PseudoLabels
 from rushkit.results.words import accuracy_words, noise_words, plain_noise
-from rushkit.rounding import counted, percent
+from rushkit.rounding import counted, duration, percent
+from rushkit.speed import figures as speed
 
 _MATCHED = "clusters matched to classes as well as can be: for this look only, nothing is chosen by it"
+
+_BARE = (
+    "bare: the same passes of all networks on prepared inputs, without views, noise, loss and votes; beside views, "
+    "those that its training steps take"
+)
 
 
 @sheet_of.register
@@ -121,6 +127,37 @@ def _(results: Exported) -> Sheet:
     }
     sheet: Sheet = (facts(f"exported {results.part}, {results.format}", rows),)
     return (*sheet, "to load it:", Code(tuple(results.load))) if results.load else sheet
+
+
+@sheet_of.register
+def _(measured: speed.Benchmark) -> Sheet:
+    """Return the speed of each part of the work beside that of bare passes, and how long the recipe takes."""
+    clock = "processor time" if measured.machine.startswith("cpu") else "time"
+    columns: list[Column[speed.Row]] = [
+        column("part", lambda row: row.part, left=True),
+        column("precision", lambda row: row.precision, left=True),
+        column("batch", lambda row: row.batch),
+        column("speed", lambda row: f"{row.per_second:,.1f} {row.unit}"),
+        column("bare, float32", lambda row: f"{row.bare_per_second:,.1f} {row.unit}"),
+        # Making views is no pass of the model, so it is no share of one.
+        column(f"share of it, by {clock}", lambda row: "" if row.part == "views" else f"{100 * row.fraction:.0f} %"),
+    ]
+    if any(row.alike is not None for row in measured.rows):
+        columns.append(column("share of bare passes in its precision", _share_alike))
+    memory = f"peak memory {measured.memory_bytes / 2**30:.2f} GiB at batch {measured.batch}"
+    if measured.batch != measured.recipe_batch:
+        memory += f"; the recipe's batch is {measured.recipe_batch}"
+    if measured.estimate is None:
+        end = "no estimate: the data is not here; `rushkit data list` says what is"
+    else:
+        whole, epoch = duration(measured.estimate.seconds), duration(measured.estimate.seconds_an_epoch)
+        epochs = counted(measured.estimate.epochs, "epoch")
+        end = f"{epochs} of {measured.recipe}: {whole} on this device, {epoch} an epoch"
+    return Titled(build_table(measured.rows, columns)), _BARE, memory, end
+
+
+def _share_alike(row: speed.Row) -> str:
+    return "" if row.fraction_alike is None else f"{100 * row.fraction_alike:.0f} %"
 
 
 def _percent(share: float | None) -> str:

@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -27,7 +27,8 @@ from rushkit.setup import components, networks
 from rushkit.setup.start import machine_of
 from rushkit.setup.subject import in_precision, smoothed
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.system import Machine, Precision, device_memory, generator
+from rushkit.speed.figures import Benchmark, Cost, Estimate, Row
+from rushkit.system import Machine, device_memory, generator
 from rushkit.training.bare_passes import Seen, replay, watching
 from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.job import TrainingJob
@@ -46,123 +47,13 @@ _PASSES_A_ROUND = 6
 _ROUNDS = 5
 
 
-@dataclass(frozen=True)
-class Cost:
-    """The cost of one call.
-
-    Attributes:
-        wall: Wall-clock seconds.
-        work: Seconds for comparisons. On a CPU they are the processor time of this process, which a busy machine
-            affects less; elsewhere they equal ``wall``.
-    """
-
-    wall: float = float("inf")
-    work: float = float("inf")
-
-    def least(self, other: Cost) -> Cost:
-        """Return the smaller of both costs, separately for wall and work."""
-        return Cost(min(self.wall, other.wall), min(self.work, other.work))
-
-    def a_step(self, three: Cost) -> Cost:
-        """Return the cost of one attack step, from this cost of a one-step attack and the cost of ``three`` steps.
-
-        One-off costs of an attack cancel.
-        """
-        return Cost((three.wall - self.wall) / 2, (three.work - self.work) / 2)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One part of the work, compared with the same passes bare.
-
-    Attributes:
-        part: Name of the part.
-        unit: Unit of its speed, such as ``"steps/s"``.
-        count: Number of units in one call of rushkit's code.
-        precision: That of the passes in it.
-        batch: Images, noisy copies included, that it works on at a time.
-        ours: Cost of that call.
-        bare: Cost of its passes in float32.
-        alike: Cost of its passes in its own precision; None where that is float32, or where it makes none.
-        per_bare: Number of units in a call of the bare passes; 0 means ``count``.
-    """
-
-    part: str
-    unit: str
-    count: int
-    precision: Precision
-    batch: int
-    ours: Cost
-    bare: Cost
-    alike: Cost | None = None
-    per_bare: int = 0
-
-    @property
-    def fraction(self) -> float:
-        """Our speed as a fraction of that of the bare passes in float32."""
-        return self.count / self.ours.work * self.bare.work / (self.per_bare or self.count)
-
-    @property
-    def fraction_alike(self) -> float | None:
-        """Our speed as a fraction of that of the bare passes in our precision; None where that is float32."""
-        return None if self.alike is None else self.alike.work / self.ours.work
-
-    @property
-    def per_second(self) -> float:
-        """Our speed, in units a second by the clock."""
-        return self.count / self.ours.wall
-
-    @property
-    def bare_per_second(self) -> float:
-        """The speed of the bare passes in float32, in units a second by the clock."""
-        return (self.per_bare or self.count) / self.bare.wall
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The estimated duration of pre-training on this machine.
-
-    Attributes:
-        epochs: Epochs of the recipe.
-        seconds_an_epoch: Seconds of training in an epoch, without nearest neighbours.
-        seconds: Seconds of all epochs.
-    """
-
-    epochs: int
-    seconds_an_epoch: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """The results of ``bench``.
-
-    Attributes:
-        recipe: The recipe's name.
-        machine: Device, precision and threads, in words.
-        batch: Images in a training step; see ``bench``.
-        recipe_batch: Images in a training step of the recipe.
-        rows: Views, training, attack and votes.
-        memory_bytes: Peak memory.
-        estimate: Estimated duration of the pre-training; None if the data set is not available to be counted.
-    """
-
-    recipe: str
-    machine: str
-    batch: int
-    recipe_batch: int
-    rows: tuple[Row, ...]
-    memory_bytes: int
-    estimate: Estimate | None
-
-
 def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None, batch: int = 0) -> Benchmark:
     """Measure views, training steps, attack and votes of a recipe on random images, and estimate its pre-training.
 
     rushkit's code and the bare passes take turns, and the fastest round of each counts, so that a busy machine slows
     both alike. Speeds are wall-clock speeds; on a CPU the fractions compare processor time.
 
-    >>> bench(load_recipe("cifar10"), seconds=20, batch=128).rows
+    >>> rushkit.bench(rushkit.load_recipe("cifar10"), seconds=20, batch=128)
 
     Args:
         recipe: Sections data, backbone, projector, noise, pretrain, system.
