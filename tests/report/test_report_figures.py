@@ -220,7 +220,7 @@ class TestFiles:
             "ladder.pdf",
             "robust-accuracy-by-eps-l-inf-m64.pdf",
             "certified-accuracy-by-radius-l1.svg",
-            "table-1.tex",
+            "table-of-attacks.tex",
         } <= names
         assert {path.name for path in (page_folder / "figures").iterdir()} == names - {
             *("report.html", "report.md", "report.json"),
