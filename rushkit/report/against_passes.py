@@ -2,59 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import accumulate
 
-from rushkit.report.jsonable import Figures
+from rushkit.report.breakdown import PassesPoint, PassesSeries
 from rushkit.results.attacks import AttackRow
 from rushkit.results.intervals import mean_interval
 from rushkit.results.rounds import AttackRound
-
-
-@dataclass(frozen=True)
-class PassesPoint(Figures):
-    """What stands after a climb; at no passes what is right without an attack.
-
-    Attributes:
-        passes: Of an image that stays to this climb's end: forward and backward, each draw counted.
-        accuracy: Share of the images that no climb has broken yet, as the attack's own panel of selection saw it.
-        low: Lower end of its 95% interval.
-        high: Upper end of the interval.
-    """
-
-    passes: int
-    accuracy: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class PassesSeries(Figures):
-    """Robust accuracy as a function of passes.
-
-    Attributes:
-        smaller: Radius of the ball whose versions were tried first, pixel units; None: there was none.
-        settings: Those that are not the protocol's own, in words.
-        scored: The robust accuracy by votes of fresh noise, which is the figure of the attack.
-        points: In the order of passes; the first is at 0.
-    """
-
-    run: str
-    data: str
-    split: str
-    noise: dict[str, object]
-    attack: str
-    norm: str
-    eps: float
-    smaller: float | None
-    protocol: str
-    version: int
-    effort: int
-    samples: int
-    settings: str
-    images: int
-    scored: float
-    points: tuple[PassesPoint, ...]
 
 
 def against_passes(

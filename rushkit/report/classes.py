@@ -3,58 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from rushkit.report.jsonable import Figures
+from rushkit.report.breakdown import ClassAccuracy, ClassShare
 from rushkit.results.attacks import AttackRow
 from rushkit.results.intervals import mean_interval
-
-
-@dataclass(frozen=True)
-class ClassShare(Figures):
-    """The share of right votes on the images of a class, with its 95% interval over the images."""
-
-    accuracy: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class ClassAccuracy(Figures):
-    """The accuracy of a class.
-
-    Attributes:
-        name: Its name; its number where that is not known.
-        images: How many images of it there are.
-        clean: Without an attack.
-        attacked: On the same images and by the same votes under attack; None where there was none.
-    """
-
-    name: str
-    images: int
-    clean: ClassShare
-    attacked: ClassShare | None = None
-
-
-@dataclass(frozen=True)
-class PerClass(Figures):
-    """The accuracy of every class of which there are images, under the majority vote.
-
-    Attributes:
-        run: Name of the run.
-        data: Data set and split.
-        noise: The model's noise.
-        samples: m, the number of draws in each vote.
-        attack: The attack, its ball and protocol in words; empty for none.
-        classes: In the order of the classes.
-    """
-
-    run: str
-    data: str
-    noise: dict[str, object]
-    samples: int
-    attack: str
-    classes: tuple[ClassAccuracy, ...]
 
 
 def classes_under_attack(row: AttackRow, names: Sequence[str] = ()) -> tuple[ClassAccuracy, ...]:

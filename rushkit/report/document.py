@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import Comparison, MeasuredAudit, MeasuredCertification, MeasuredProbe, Model, Report
@@ -303,11 +303,16 @@ class Document:
         return len(self.models) > 1
 
 
-def build_document(report: Report) -> Document:
-    """Return the document that shows these figures."""
+def build_document(report: Report, folder: Path | None = None) -> Document:
+    """Return the document that shows these figures.
+
+    Args:
+        report: The figures.
+        folder: Where the page will lie, from which it links the folders of the runs; None: without these links.
+    """
     models = report.models
     named = [(model.name, model.attacks) for model in models]
-    parts = tuple(map(_model, models))
+    parts = tuple(_model(model, folder) for model in models)
     return Document(
         title=report.title,
         date=report.date,
@@ -372,7 +377,7 @@ def _comparison(comparison: Comparison) -> Compared:
     )
 
 
-def _model(model: Model) -> ModelPart:
+def _model(model: Model, folder: Path | None) -> ModelPart:
     named = [(model.name, model.attacks)]
     versions = next((run.versions for run in model.runs if run.run == model.run), {})
     return ModelPart(
@@ -402,7 +407,7 @@ def _model(model: Model) -> ModelPart:
         audits=tuple(map(_audited, model.audit)),
         probes=tuple(map(_probed, model.probe)),
         confusion=_confusion(model),
-        runs=runs_table(model.runs),
+        runs=runs_table(model.runs, folder),
         commands=_commands(model),
         versions=versions,
         recipe_text=model.recipe_text,

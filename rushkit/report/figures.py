@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rushkit.recipe.toml import Toml
-from rushkit.report.against_passes import PassesSeries
 from rushkit.report.bounds import Curve, TopProbability
-from rushkit.report.classes import PerClass
+from rushkit.report.breakdown import PassesSeries, PerClass
 from rushkit.report.distances import MeasuredDistances
 from rushkit.report.fallen import fell_to
 from rushkit.report.headlines import NOTHING, Headline

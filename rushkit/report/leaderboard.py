@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
 import rushkit
 from rushkit.claims.entries import CheckedAttack, Entry, verify_entry
@@ -18,6 +16,7 @@ from rushkit.paths import reason
 from rushkit.recipe.overrides import Changes
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
+from rushkit.report.links import link_from
 from rushkit.report.page.render import render_html
 from rushkit.report.protocols import attacks_of, upper_bounds
 from rushkit.report.table import Table
@@ -159,11 +158,10 @@ def _ranked(entry: Entry, beside: Path) -> list[Ranked]:
             lowest[key] = row
     certified = tuple(one.results for one in entry.certifications if one.found.verdict != "inconsistent")
     audits = [record for record, _ in entry.records if isinstance(record, Audit)]
-    href = quote(os.path.relpath(entry.folder / CARD, beside).replace(os.sep, "/"), errors="surrogateescape")
     return [
         Ranked(
             name=_name(entry),
-            href=href,
+            href=link_from(beside, entry.folder / CARD),
             attack=row,
             certified=certified,
             audit=audits[-1] if audits else None,

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from rushkit.recipe.schema import Recipe
-from rushkit.report.against_passes import PassesSeries, against_passes
+from rushkit.report.against_passes import against_passes
+from rushkit.report.breakdown import PassesSeries, PerClass
 from rushkit.report.chosen import chosen_to_attack, chosen_to_evaluate
-from rushkit.report.classes import PerClass, classes_of_matrix, classes_under_attack
+from rushkit.report.classes import classes_of_matrix, classes_under_attack
 from rushkit.report.curves import distribution
 from rushkit.report.distances import MeasuredDistances, distances_of_run, latest_distances
 from rushkit.report.families import Family, recipe_of_run

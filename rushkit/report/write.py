@@ -44,7 +44,7 @@ def write_report(
 
         made = (panel(family, model.name) for family, model in zip(families, report.models, strict=True))
         panels = [one for one in made if one is not None]
-    document = build_document(report)
+    document = build_document(report, folder)
     name = "report" if len(families) == 1 else "comparison"
     paths = [folder / f"{name}.{kind}" for kind in ("html", "md", "json")]
     write_atomic(paths[0], [_encoded(page(document, f"{name}.json", panels))])

@@ -80,7 +80,7 @@ class Started(Record):
 
     def in_words(self) -> str:
         """Return what was started from, such as "the encoder of RUN/checkpoints/step-000330.safetensors"."""
-        if self.way == "extension":
+        if self.way == "extension" and self.epochs is not None:
             return f"the training of {self.source}, which had {counted(self.epochs, 'epoch')}, goes on"
         beside = "and its projector" if self.projector else "with a fresh projector"
         return f"the encoder of {self.source} ({self.tensors} tensors), {beside}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 from synthetic_runs import CLASSES, attack_row, attacks, certification, evaluation, probed, transferred
@@ -121,6 +122,14 @@ def test_the_rows_of_every_table_are_as_wide_as_its_head(runs, measured):
         tables = re.findall(r"<table.*?</table>", text, re.DOTALL)
         assert len(tables) > 6
         assert [len(widths(table)) for table in tables] == [1] * len(tables)
+
+
+def test_the_folders_of_the_runs_are_linked_from_where_the_page_lies(measured, tmp_path):
+    beside = tmp_path / "pages"
+    text = page(build_document(build_report([gather(measured)]), beside), "report.json")
+    linked = [link for link in Page(text).links if "/" in link and not link.startswith("data:")]
+    assert linked
+    assert all((beside / unquote(link)).resolve().is_dir() for link in linked)
 
 
 def test_the_page_asks_nobody_for_anything(measured):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rushkit.report.classes import ClassAccuracy, ClassShare, PerClass
+from rushkit.report.breakdown import ClassAccuracy, ClassShare, PerClass
 from rushkit.report.figures import Model
 from rushkit.report.pictures.charts import Chart, Series, axis, percent_axis, slug
 from rushkit.report.pictures.findings import percents

@@ -116,7 +116,7 @@ def _(results: Certification) -> Sheet:
     if used := results.draws_used:
         lines.append(
             f"draws an image: {used.mean:.0f} on average, {used.most} at most; "
-            f"{counted(results.undecided, 'image')} undecided at some radius"
+            f"{counted(results.undecided or 0, 'image')} undecided at some radius"
         )
     else:
         lines.append(f"average certified radius: {average_words(results.average_radius, results.average_radius_error)}")

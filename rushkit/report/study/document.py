@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
+from rushkit.report.links import link_from
 from rushkit.report.study.figures import StudyReport
 from rushkit.report.study.tables import differences_table, figures_table, seeds_table, trainings_table
 from rushkit.report.table import Table
@@ -53,8 +52,7 @@ def study_document(report: StudyReport, folder: Path) -> StudyDocument:
     """
 
     def link(run: str) -> str:
-        # Percent-encoded with its colons, so that no name of a folder is another kind of address.
-        return quote(os.path.relpath(run, folder).replace(os.sep, "/"), errors="surrogateescape") if run else ""
+        return link_from(folder, run) if run else ""
 
     attacked = any(quantity.group == "attacked" for quantity in report.quantities)
     published = dict.fromkeys(row.words for line in report.lines for row in line.published)
