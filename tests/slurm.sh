@@ -98,10 +98,12 @@ number=$(grep -o '"slurm_job": "[0-9]*"' "$mark" | tr -cd 0-9)
 echo "the long study: $SECONDS s; its training was requeued $(scontrol show job "$number" | grep -o 'Restarts=[0-9]*')"
 
 echo "== the same without Slurm"
-rushkit study run "$folder/long.toml" --runs-dir "$folder/plain"
-for plain in "$folder"/plain/job-*/checkpoints/last; do
-    job=${plain#"$folder/plain/"}
-    cmp "$(dirname "$plain")/$(cat "$plain")" "$runs/$(dirname "$job")/$(cat "$runs/$job")"
+# In a folder of the same name: a checkpoint has its recipe in it, and that says where runs are.
+mv "$runs" "$folder/slurm"
+rushkit study run "$folder/long.toml" --runs-dir "$runs"
+for plain in "$runs"/job-*/checkpoints/last; do
+    job=${plain#"$runs/"}
+    cmp "$(dirname "$plain")/$(cat "$plain")" "$folder/slurm/$(dirname "$job")/$(cat "$folder/slurm/$job")"
 done
 echo "the checkpoints are the same, byte for byte"
 echo "$(date --utc +%F): $(sinfo --version), $(rushkit --version), $(nproc --all) cores"
