@@ -66,6 +66,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _tables(document: Document) -> Iterator[tuple[str, Table]]:
     tables: dict[str, Table | None] = {
+        "headlines": document.headlines,
         "table-1": document.table_1.table if document.table_1 else None,
         "accuracy": document.accuracy,
         "attacks": document.attacks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import pytest
@@ -225,6 +226,16 @@ class TestFiles:
         assert {path.name for path in (page_folder / "figures").iterdir()} == names - {
             *("report.html", "report.md", "report.json"),
         }
+
+    def test_a_table_has_the_columns_and_figures_of_the_page(self, model, page_folder):
+        written = {path.name: path for path in self.written(model, page_folder)}
+        accuracy = list(csv.DictReader(written["table-of-accuracy.csv"].read_text().splitlines()))
+        assert [row["m"] for row in accuracy] == ["1", "64"]
+        assert accuracy[0]["model"] == "cifar10: cifar10/test, uniform scale 0.3"
+        assert accuracy[0]["majority"].startswith("66.7 [")
+        for name, path in written.items():
+            if path.suffix == ".csv":
+                assert len(next(csv.reader(path.read_text().splitlines()))) > 1, name
 
     def test_every_chart_has_a_caption_since_there_is_no_title_in_it(self, model, page_folder):
         self.written(model, page_folder)

@@ -9,6 +9,7 @@ from rushkit.report.figures import Model
 from rushkit.report.pictures.charts import Chart, Series, axis, percent_axis, slug
 from rushkit.report.pictures.findings import percents
 from rushkit.results.words import noise_words
+from rushkit.rounding import counted
 
 # The most classes that are drawn: of more, those with the least accuracy.
 _MOST = 20
@@ -69,4 +70,4 @@ def _words(row: ClassAccuracy) -> str:
 
 def _images(classes: Sequence[ClassAccuracy]) -> str:
     numbers = sorted(row.images for row in classes)
-    return f"n = {numbers[0]}{f' to {numbers[-1]}' if numbers[-1] > numbers[0] else ''} images a class"
+    return f"n = {f'{numbers[0]} to ' if numbers[-1] > numbers[0] else ''}{counted(numbers[-1], 'image')} a class"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from rushkit.report.figures import AccuracyRow, Confusion, Model
@@ -54,20 +55,21 @@ def accuracy_by_rule(models: Sequence[Model]) -> Table | None:
     if not rows:
         return None
     columns: list[Column[_Predicted]] = [
-        column("model", _measured_model, left=True, media=PAGE),
-        column("m", lambda row: row.samples, label="m", media=PAGE),
-        column("images", lambda row: row.images, label="images", media=PAGE),
+        column("model", _measured_model, left=True),
+        column("m", lambda row: row.samples, label="m"),
+        column("images", lambda row: row.images, label="images"),
     ]
     columns += map(_rule_column, dict.fromkeys(rule for row in rows.values() for rule in row.by_rule))
     return build_table(rows.values(), columns)
 
 
 def _measured_model(row: _Predicted) -> Cell:
-    return name_cell(row.model, listed(row.data, row.noise, row.precision))
+    about = listed(row.data, row.noise, row.precision)
+    return replace(name_cell(row.model, about), line=f"{row.model}: {about}")
 
 
 def _rule_column(rule: str) -> Column[_Predicted]:
-    return column(rule, lambda row: share_cell(row.by_rule.get(rule)), label=rule, media=PAGE)
+    return column(rule, lambda row: share_cell(row.by_rule.get(rule)), label=rule)
 
 
 def confusion_table(confusion: Confusion, caption: str) -> Table:
