@@ -50,7 +50,7 @@ def test_the_page_has_a_cell_with_its_small_print_and_escapes_whatever_it_says()
     cell = Cell(EVIL, (EVIL,), kind=f'"{EVIL}', label=f'"{EVIL}')
     written = in_html(Table((Heading(EVIL),), ((cell,),)))
     assert "<i>" not in written
-    assert written.count("&lt;i&gt;") == 6
+    assert written.count("&lt;i&gt;") == 7
     assert re.search(r"<td [^<>]*>&lt;i&gt;\|`x`<small>&lt;i&gt;\|`x`</small></td>", written)
 
 
