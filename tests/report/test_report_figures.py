@@ -161,6 +161,13 @@ class TestClasses:
         assert [one.name for one in chart.series] == ["clean", "under attack"]
         assert chart.label.startswith("Accuracy by class: under pgd l-inf 8/255 strict, from 50.0 % of cat")
 
+    def test_an_attack_on_few_images_stands_back_however_little_it_leaves(self, runs):
+        model = runs.model()
+        runs.add("attack", model, attacks(attack_row([10] * 3 + [0] * 3)))
+        runs.add("attack", model, attacks(attack_row([0, 0])))
+        (found,) = models_of(model)[0].per_class
+        assert sum(row.images for row in found.classes) == models_of(model)[0].headline.strict.images == 6
+
     def test_without_a_strict_attack_it_is_clean_alone(self, runs):
         model = runs.model()
         runs.add("evaluate", model, evaluation([True, False, True]))
