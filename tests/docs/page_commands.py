@@ -19,6 +19,7 @@ NOT_RUN = {
     "make": "installs an environment; its targets are what CI runs",
     "benchmarks/gpu.sh": "measures a GPU for minutes; tests/bench runs its parts",
     "python": "trains the tutorial's model, as its test does; or measures for an hour, whose parts tests/bench runs",
+    "env": "runs tests of pages in a browser, as CI does",
     "pip": "installs; tests/plugins does it, into a folder of its own",
 }
 
