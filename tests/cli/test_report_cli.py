@@ -33,7 +33,11 @@ def test_a_report_on_every_stage_shows_images_and_figures(cli, runs):
     assert page.count('src="data:image/png;base64,') == 4 * 4
     assert "change × " in page
     assert cli("report", str(only(runs, "attack")), "--out", "elsewhere", "-q").code == 0
-    assert (runs.parent / "elsewhere" / "report.html").read_text() == page
+    # Elsewhere it is the same page, but for the links to the folders of its runs.
+    pages = [
+        re.sub('href="[^#"]*"', "", text) for text in (page, (runs.parent / "elsewhere" / "report.html").read_text())
+    ]
+    assert pages[0] == pages[1]
 
 
 def saved_attack(cli, runs) -> Path:
