@@ -141,5 +141,5 @@ def test_it_has_no_page_and_can_be_compared(cli, fails, folder):
     assert "is a self-test of the audit" in fails(2, "report").err
     compared = cli("runs", "compare", *names)
     assert compared.code == 0, compared.err
-    assert "1 of 1 faults caught" in compared.out
+    assert "1 of 1 fault caught" in compared.out
     assert "system.seed" in compared.out
