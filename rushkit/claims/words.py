@@ -12,7 +12,7 @@ from rushkit.results.notes import Check, Status
 from rushkit.results.statements import BY_THE_AUTHOR, rule_words
 from rushkit.results.verification import Estimate, Verdict
 from rushkit.results.words import accuracy_words
-from rushkit.rounding import percent, percent_interval
+from rushkit.rounding import counted, percent, percent_interval
 
 # What no verification shows.
 CANNOT = (
@@ -54,8 +54,9 @@ def _data_limit(manifest: Manifest) -> int:
 def claim_words(manifest: Manifest, claimed: Estimate) -> str:
     """Return what may be said of an attack: an upper bound on robust accuracy, and of which images."""
     attack = manifest.attack
+    images = counted(manifest.images, "image")
     return (
-        f"On these {manifest.images} images ({selection_words(manifest)}) the attack in this file ({attack.words()}) "
+        f"On these {images} ({selection_words(manifest)}) the attack in this file ({attack.words()}) "
         f"leaves at most {accuracy_words(claimed)} % right, clean errors counted as wrong. Each attacked image lies "
         f"within {ball_words(attack.norm, attack.eps)} and was scored again here. A stronger attack may leave fewer. "
         f"The weights have hash {manifest.model.hash}; compare it with the one published."
@@ -78,10 +79,8 @@ def sentence(
     scored = "not scored again" if here is None else f"now {_with_interval(here)}"
     fails = [check for check in checks if check.status == "fail"]
     reasons = f" ({'; '.join(f'{check.code} {check.name}' for check in fails)})" if fails else ""
-    return (
-        f"{manifest.images} images, {inside}{box}, {hashes}; {scored}, claimed {percent(claimed.accuracy)} %: "
-        f"{verdict}{reasons}"
-    )
+    images = counted(manifest.images, "image")
+    return f"{images}, {inside}{box}, {hashes}; {scored}, claimed {percent(claimed.accuracy)} %: {verdict}{reasons}"
 
 
 def _with_interval(here: Estimate) -> str:

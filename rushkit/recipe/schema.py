@@ -56,6 +56,7 @@ from rushkit.recipe.sections import (
 from rushkit.recipe.toml import Table
 from rushkit.recipe.training_sections import Finetune, Knn, Optimizer, Pretrain, Training, Validation, ViewSettings
 from rushkit.registry import Registry
+from rushkit.rounding import counted
 
 __all__ = [
     "MAX_IMAGE_SIZE",
@@ -373,7 +374,7 @@ class Recipe(Section):
 
     def __repr__(self) -> str:
         noise = " ".join([self.noise.name, *(f"{name} {value}" for name, value in self.noise.options.items())])
-        stages = (f"{stage.objective} for {stage.epochs} epochs" for stage in (self.pretrain, self.finetune))
+        stages = (f"{stage.objective} for {counted(stage.epochs, 'epoch')}" for stage in (self.pretrain, self.finetune))
         words = [repr(self.name), self.data.name, self.backbone.name, noise, *stages]
         return showable(f"Recipe({', '.join(words)})")
 

@@ -9,6 +9,7 @@ from rushkit.distributed import ranks
 from rushkit.image_size import ImageSize, sides
 from rushkit.models.network import macs
 from rushkit.results.dry_run import DryRun
+from rushkit.rounding import counted
 from rushkit.system import Machine
 from rushkit.training.job import TrainingJob
 from rushkit.training.loop import check_ranks
@@ -35,7 +36,7 @@ def dry_run(job: TrainingJob, machine: Machine) -> DryRun:
     numbers, trainable = (sum(part.numel() for part in parts) for parts in (job.parameters, job.trained))
     return DryRun(
         images=job.images,
-        steps=f"{job.steps} ({job.settings.epochs} epochs of {job.steps_per_epoch})",
+        steps=f"{job.steps} ({counted(job.settings.epochs, 'epoch')} of {job.steps_per_epoch})",
         input=f"{views} x {job.channels} x {height} x {width} a step",
         parameters=f"{numbers:,}, of which {trainable:,} train",
         arithmetic=f"{macs(job.network.encoder, size, job.channels) / 1e6:.1f} MMAC a view",

@@ -22,6 +22,7 @@ from rushkit.models.network import (
 from rushkit.recipe.load import build_recipe, derive_recipe, transfer_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.results.training import Finetuning
+from rushkit.rounding import counted
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
@@ -76,7 +77,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         job, report, trainable = finetuning_job(recipe, source, machine, fetch, run)
         run.speaker.say(
             f"finetune {recipe.name}: {job.images} in {len(job.classes)} classes, "
-            f"{settings.epochs} epochs of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
+            f"{counted(settings.epochs, 'epoch')} of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
             f"noise {recipe.noise.name} on every image; {machine}"
         )
         for words in components.describe_source(job.split):

@@ -12,6 +12,7 @@ from rushkit.data.memory import Split, limit
 from rushkit.models.network import num_parameters, set_modes
 from rushkit.recipe.schema import Knn, Recipe
 from rushkit.results.training import KnnProtocol, Pretraining
+from rushkit.rounding import counted
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.speaker import Speaker
@@ -77,7 +78,7 @@ def pretrain(
             job = job.with_evaluation(evaluate, "knn_accuracy" if chooses else None)
         millions = num_parameters(job.network.encoder) / 1e6
         run.speaker.say(
-            f"pretrain {recipe.name}: {components.describe_split(job.split)}, {settings.epochs} epochs of "
+            f"pretrain {recipe.name}: {components.describe_split(job.split)}, {counted(settings.epochs, 'epoch')} of "
             f"{job.steps_per_epoch} steps, batch {settings.batch_size}; {recipe.backbone.name} with {millions:.2f} M "
             f"parameters; objective {settings.objective}, noise {recipe.noise.name}; {machine}"
         )

@@ -14,6 +14,7 @@ from rushkit.recipe.toml import Given
 from rushkit.registry import BUILTIN_OWNER
 from rushkit.results.imported import Origin
 from rushkit.results.training import Started
+from rushkit.rounding import counted
 from rushkit.run.checkpoint import Checkpoint, checkpoint_hash, save_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.names import SUFFIX
@@ -94,7 +95,7 @@ def extended_recipe(checkpoint: Checkpoint, changes: list[str], precision: str =
     derived = derive_recipe(stored, given, system=KEPT)
     if derived.pretrain.epochs <= had:
         raise UsageError(
-            f"{path} has had {had} epochs, and is asked for {derived.pretrain.epochs} in all",
+            f"{path} has had {counted(had, 'epoch')}, and is asked for {derived.pretrain.epochs} in all",
             f"--epochs says how many it has in the end, for example {shell_line('--epochs', 2 * had)}",
         )
     return derived
@@ -113,7 +114,9 @@ def say_start(recipe: Recipe, start: Start, run: Run) -> None:
     source = start.checkpoint
     before = recipe_of(source)
     if start.goes_on:
-        run.speaker.say(f"start: the training of {source.path} goes on after its {before.pretrain.epochs} epochs")
+        run.speaker.say(
+            f"start: the training of {source.path} goes on after its {counted(before.pretrain.epochs, 'epoch')}"
+        )
         return
     run.speaker.say(f"start: the encoder of {source.path}; optimizer and schedule begin anew")
     if source.meta.get("stage") == "pretrain" and start.origin is None and before.system.seed == recipe.system.seed:

@@ -57,7 +57,7 @@ def test_the_same_seed_again_is_said(cli, trained):
 def test_a_finished_training_goes_on(cli, fails, trained):
     said = cli("pretrain", "--extend", str(trained), "--epochs", "2")
     assert said.code == 0, said.err
-    assert "goes on after its 1 epochs" in said.out
+    assert "goes on after its 1 epoch" in said.out
     run = only(Path("runs"), "pretrain")
     assert run != trained
     assert facts(run, "results.json")["epochs"] == 2

@@ -79,9 +79,9 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(cli, runs, monkeypatch, ver
     start = ["--recipe", "digits", *sets(*TINY)] if verb == "pretrain" else []
     said = cli(verb, "--dry-run", *start)
     assert said.code == 0, said.err
-    for words in ("dry run", "32 images of digits/train", "2 (1 epochs of 2)", "MMAC a view", "GiB"):
+    for words in ("dry run", "32 images of digits/train", "2 (1 epoch of 2)", "MMAC a view", "GiB"):
         assert words in said.out
-    assert json.loads(cli(verb, "--dry-run", "--json", *start).out)["steps"] == "2 (1 epochs of 2)"
+    assert json.loads(cli(verb, "--dry-run", "--json", *start).out)["steps"] == "2 (1 epoch of 2)"
     assert contents(runs) == before
 
 
