@@ -179,7 +179,8 @@ def test_a_row_attacks_with_code_that_its_command_names_too(net, cli, folder):
     assert said.code == 0, said.err
     (run,) = (folder / "runs").glob("job-*")
     (row,) = json.loads((run / "results.json").read_text())["attacks"]
-    assert (row["surrogate"]["code"], row["own"]) == ("mine.py:smooth", ["mine.py:attack"])
+    assert row["surrogate"]["code"] == "mine.py:smooth"
+    assert [used["code"] for used in row["own"]] == ["mine.py:attack"]
     assert "(1 ready)" not in cli("study", "status", "theirs.toml").out
     (folder / "mine.py").write_text((folder / "mine.py").read_text() + "\n# another\n")
     assert "(1 ready)" in cli("study", "status", "theirs.toml").out, "another attack is another job"
