@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from rushkit.bench import Benchmark, Cost, Estimate, Row
 from stage_records import STAGES
 from synthetic_runs import Runs, attack_row, attacks, audited, certification, evaluation, finetuning
 
@@ -26,6 +25,7 @@ from rushkit.report.publishing import Published
 from rushkit.report.tables.ranked import Unranked
 from rushkit.results import dump
 from rushkit.run.info import find_runs
+from rushkit.speed.figures import Benchmark, Cost, Estimate, Row
 from rushkit.study.find import find_study
 
 HASH = "0123456789abcdef" * 4

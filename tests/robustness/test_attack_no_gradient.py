@@ -7,6 +7,7 @@ import json
 import pytest
 import test_attack_stage as stage
 import torch
+from nearest_mean import Pixels
 from torch import nn
 
 from rushkit import registries
@@ -16,11 +17,11 @@ from rushkit.robustness import attack as attack_module
 recipe, source = stage.recipe, stage.source
 
 
-class Root(stage.Flat):
+class Root(Pixels):
     """The pixels as features; their gradient is NaN at images whose mean is below ``below``."""
 
     def __init__(self, size: int, below: float) -> None:
-        super().__init__(size, "")
+        super().__init__(size)
         self.below = below
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from linear_models import layer
-from test_attack_variants import DIGITS, attacked, flat_backbone, recipe, source
+from test_attack_variants import DIGITS, attacked, named_backbone, recipe, source
 from torch import nn
 
 from rushkit import noises
@@ -23,7 +23,7 @@ from rushkit.robustness.nearest import CELLS, nearest
 from rushkit.robustness.protocols import plan_attack
 from rushkit.smoothing import SmoothedClassifier
 
-__all__ = ["flat_backbone", "recipe", "source"]
+__all__ = ["named_backbone", "recipe", "source"]
 
 
 def half_spaces() -> tuple[SmoothedClassifier, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
