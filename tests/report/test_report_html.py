@@ -129,6 +129,7 @@ def test_the_folders_of_the_runs_are_linked_from_where_the_page_lies(measured, t
     text = page(build_document(build_report([gather(measured)]), beside), "report.json")
     linked = [link for link in Page(text).links if "/" in link and not link.startswith("data:")]
     assert linked
+    assert not any(link.startswith("/") for link in linked)
     assert all((beside / unquote(link)).resolve().is_dir() for link in linked)
 
 
