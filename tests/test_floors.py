@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rushkit.documents.names import DOCUMENTS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rushkit"
 MAX_LINES = 500
@@ -237,7 +239,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"canonical", "counts", "implausible", "problem", "recount", "redraw"},
         {"container", "plausible", "tensors"},
         {"certificates", "manifest"},
-        {"chain", "words"},
+        {"chain", "record", "words"},
         {"artifact", "published"},
         {"evidence"},
         {"pack", "scoring"},
@@ -260,7 +262,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "results": (
         {"rows"},
         {"base", "published"},
-        {"adaptive", "clustering", "dry_run", "notes", "rounds", "threats", "unions"},
+        {"adaptive", "clustering", "dry_run", "jsonable", "notes", "rounds", "threats", "unions"},
         {"words"},
         {"distances", "evaluation", "imported", "prediction", "together"},
         {"attacks", "auditing", "quantiles", "training", "verification"},
@@ -291,9 +293,10 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "trackers": ({"mirror", "tensorboard", "wandb"},),
     "speed": ({"figures"}, {"bench"}),
+    "doctor": ({"examination"}, {"examine"}),
     "distributed": ({"leash", "notes", "rendezvous"}, {"ranks", "start"}, {"share"}),
     "study": (
-        {"claims", "find", "isolation", "job", "places"},
+        {"claims", "cost", "find", "isolation", "job", "places"},
         {"estimate", "failure", "plan", "stages"},
         {"derive", "engines", "schema", "state"},
         {"load", "options", "orders", "outside", "tree", "words"},
@@ -308,7 +311,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"schemas"},
     ),
     "report": (
-        {"chosen", "families", "hit_rate", "jsonable", "links", "own_noise", "places", "search", "table", "words"},
+        {"chosen", "families", "hit_rate", "links", "own_noise", "places", "publication", "search", "table", "words"},
         {"bounds", "breakdown", "distances", "fallen", "headlines", "left_out", "significance", "threats", "worst"},
         {"against_passes", "classes", "figures", "paper"},
         {"compare", "curves", "protocols", "quoted", "taken_together", "unfilled"},
@@ -400,6 +403,8 @@ LIGHT = (
     ["plugins"],
     ["pretrain", "--help"],
     ["runs", "list"],
+    ["schema"],
+    *(["schema", name] for name in DOCUMENTS),
 )
 RUN = {"verb": "finetune", "recipe": "digits", "status": "finished", "started": "2030-01-01T00:00:00+00:00"}
 RESULTS = {

@@ -10,7 +10,8 @@ from rushkit.claims.artifact import Artifact, read_artifact
 from rushkit.claims.certificates import verify_claimed
 from rushkit.claims.evidence import recipe_here
 from rushkit.claims.manifest import AttackFacts
-from rushkit.claims.published import Measured, Published, read_published
+from rushkit.claims.published import Published, read_published
+from rushkit.claims.record import Measured
 from rushkit.claims.redraw import Effort
 from rushkit.claims.targets import verify_artifact
 from rushkit.errors import RushkitError, shorten, showable

@@ -13,101 +13,34 @@ The names are fixed: none is taken from anybody's text and joined to a path.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import ValidationError
 
 from rushkit.claims.canonical import decode, encode
 from rushkit.claims.chain import weights_hash
-from rushkit.claims.manifest import Hash
+from rushkit.claims.record import SCHEMA, Claims
 from rushkit.errors import DataError, RushkitError, shorten, showable
 from rushkit.files import plain_json
 from rushkit.paths import open_file, read_file, reason
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.results import Results
-from rushkit.results.base import Record
-from rushkit.results.records import first_problem, parse
+from rushkit.results.records import first_problem
 from rushkit.run.checkpoint import Checkpoint, load_checkpoint
 from rushkit.run.names import CLAIMS_FILE, PUBLISHED_WEIGHTS, RECIPE_FILE
 
-SCHEMA: Literal[1] = 1
-KIND: Literal["rushkit model"] = "rushkit model"
 CARD = "README.md"
 # The files that claims.json may name, besides weights and recipe.
 _ARTIFACT = re.compile(r"artifacts/\d{2,4}\.rushkit")
 _COUNTS = re.compile(r"certifications/\d{2,4}/counts/certify\.jsonl")
 # The outcomes of a hundred measurements of a million images take less.
 _MOST_BYTES = 1 << 28
-_MOST_NAME = 100
 _AGAIN = "get the whole folder again from its author"
 _PIECE = 1 << 24
-
-Measuring = Literal["evaluate", "attack", "certify", "audit"]
-
-
-class ModelClaim(Record):
-    """The weights that everything is claimed of.
-
-    Attributes:
-        weights: SHA-256 of the classifier's tensors, by ``chain.weights_hash``.
-        checkpoint: Hash in the published checkpoint.
-        made_from: Hash of the checkpoint that was measured, of which the published one keeps the classifier.
-    """
-
-    weights: Hash
-    checkpoint: Hash
-    made_from: Hash
-
-
-class Measured(Record):
-    """One run that measured the model.
-
-    Attributes:
-        stage: The command.
-        recipe: The resolved recipe of the run, without paths of its machine.
-        results: The table of its results.json.
-        counts: Folder of the counts of a certification; else empty.
-        artifacts: The files with the saved images of its attacks.
-    """
-
-    stage: Measuring
-    recipe: str
-    results: dict[str, JsonValue]
-    counts: str = ""
-    artifacts: list[str] = Field(default_factory=list)
-
-    def record(self) -> Results:
-        """Return the results. Raises ValueError where they are none, or do not add up."""
-        return parse(json.dumps(self.results))
-
-
-class Claims(Record):
-    """The contents of claims.json.
-
-    Attributes:
-        schema_version: Version of the format; the key ``schema`` in the file.
-        kind: What the folder is.
-        made_by: The version of rushkit that wrote it.
-        name: The model's name.
-        model: Its weights.
-        files: Name of every other file but the card -> its SHA-256.
-        measured: What was measured of it.
-    """
-
-    schema_version: Literal[1] = Field(alias="schema")
-    kind: Literal["rushkit model"]
-    made_by: Annotated[str, Field(max_length=_MOST_NAME)]
-    name: Annotated[str, Field(max_length=_MOST_NAME)]
-    model: ModelClaim
-    files: dict[str, Hash]
-    measured: list[Measured]
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,9 @@ def command(
     output: Output,
 ) -> None:
     """How fast this machine does a recipe's work, compared with bare passes; and how long the recipe takes."""
-    from rushkit.documents.machine import Speed
     from rushkit.recipe.load import load_recipe
     from rushkit.report.terminal.tables import record_table
     from rushkit.speed.bench import bench
 
     measured = bench(load_recipe(recipe, computing.changes(changes)), seconds, output.speaker(), batch or 0)
-    output.result(Speed.of(measured).plain(), record_table(measured))
+    output.result(measured.plain(), record_table(measured))

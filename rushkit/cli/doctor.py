@@ -11,7 +11,7 @@ from rushkit.cli.verb import verb
 from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
-    from rushkit.doctor import Examination
+    from rushkit.doctor.examination import Examination
 
 NAME = "doctor"
 EXAMPLE = "Example: rushkit doctor"
@@ -24,7 +24,7 @@ def command(*, changes: Changes = None, json: Json = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from rushkit.doctor import advice, examine
+    from rushkit.doctor.examine import advice, examine
     from rushkit.documents.machine import Diagnosis
     from rushkit.recipe.overrides import parse_changes
 

@@ -156,6 +156,6 @@ def _shown(found: Description) -> Group:
 
 
 def _problem(registry: Registry, entry: Entry) -> str:
-    from rushkit.doctor import component_problem
+    from rushkit.doctor.examine import component_problem
 
     return component_problem(registry, entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rushkit.recipe.toml import Toml
-from rushkit.report.jsonable import LEFT_OUT, Figures, called
+from rushkit.results.jsonable import LEFT_OUT, Figures, called
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rushkit.data.files import Check, Status
 from rushkit.image_size import ImageSize
-from rushkit.report.jsonable import LEFT_OUT, Figures, spread
+from rushkit.results.jsonable import LEFT_OUT, Figures, spread
 
 
 @dataclass(frozen=True)

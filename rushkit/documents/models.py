@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rushkit.report.figures import Report
-from rushkit.report.jsonable import Figures, spread
-from rushkit.report.leaderboard import Board, Leaderboard
-from rushkit.report.publishing import Published
+from rushkit.report.publication import Published
 from rushkit.report.tables.ranked import Ranked, Unranked
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from rushkit.report.leaderboard import Board, Leaderboard
+from rushkit.results.jsonable import Figures, spread
 
 
 @dataclass(frozen=True)

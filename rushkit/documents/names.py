@@ -65,7 +65,7 @@ _STUDY_REPORT = "report.study.figures:StudyReport"
 _PRINTED = (
     _printed("attack", "results of attacks", "results.attacks:Attacks"),
     _printed("audit", "results of an audit or a self-test", "results.auditing:Audit", "results.selftest:SelfTest"),
-    _printed("bench", "how fast this machine does the work of a recipe", "documents.machine:Speed"),
+    _printed("bench", "how fast this machine does the work of a recipe", "speed.figures:Benchmark"),
     _printed("certify", "results of a certification", "results.certification:Certification"),
     _printed("cluster", "results of a clustering", "results.clustering:Clustering"),
     _printed("data-check", "the state of a data set's files, or what lies at a path", "documents.data:CheckedData"),
@@ -119,7 +119,7 @@ _PRINTED = (
 )
 _FILES = (
     Document("artifact.json", "manifest.json of an artifact (`attack --artifact`)", (_MANIFEST,), "canonical"),
-    Document("claims.json", "what is claimed of a published model", ("claims.published:Claims",), "canonical"),
+    Document("claims.json", "what is claimed of a published model", ("claims.record:Claims",), "canonical"),
     Document("metrics.jsonl", "a line of a training's figures", ("documents.files:MetricsLine",), "file"),
     Document("recipe.toml", "a recipe to write", ("documents.files:RecipeFile",), "file", partial=True),
     Document("report.json", "the figures of a report; comparison.json is alike", ("report.figures:Report",), "file"),

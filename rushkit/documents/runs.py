@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rushkit.recipe.toml import Toml
 from rushkit.report.beside import FigureRow
-from rushkit.report.jsonable import LEFT_OUT, Figures, called, spread
 from rushkit.report.listing import Listed
 from rushkit.report.numbers import Number
 from rushkit.report.ranking import Ranked, Ranking
 from rushkit.report.significance import Significance
 from rushkit.report.worst import Worst
+from rushkit.results.jsonable import LEFT_OUT, Figures, called, spread
 from rushkit.results.run_file import RunFile
 
 

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from rushkit.documents.names import Document
 from rushkit.files import write_error, write_json
 from rushkit.recipe.sections import Section
-from rushkit.report.jsonable import Figures
+from rushkit.results.jsonable import Figures
 
 
 @dataclass(frozen=True)

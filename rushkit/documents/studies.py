@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rushkit.report.jsonable import LEFT_OUT, Figures, spread
 from rushkit.report.study.figures import StudyReport
-from rushkit.study.estimate import Cost
+from rushkit.results.jsonable import LEFT_OUT, Figures, spread
+from rushkit.study.cost import Cost
 from rushkit.study.failure import Failure
 from rushkit.study.job import Role, Stage
 from rushkit.study.plan import Cell, Planned

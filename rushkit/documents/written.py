@@ -15,7 +15,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 
 from rushkit.description import argument_words
-from rushkit.report.jsonable import NO_KEY, Figures, Spread, is_left_out, key_of, key_properties, spread_of
+from rushkit.results.jsonable import NO_KEY, Figures, Spread, is_left_out, key_of, key_properties, spread_of
 
 # Aliases of ``recipe.toml`` that name themselves, which pydantic cannot follow.
 _ALIASES = {"Toml": JsonValue, "Table": dict[str, JsonValue]}

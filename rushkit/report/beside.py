@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rushkit.recipe.toml import Toml
-from rushkit.report.jsonable import Figures
 from rushkit.report.numbers import NAMES, Number, numbers_of
 from rushkit.report.words import value_words
 from rushkit.results import Results
+from rushkit.results.jsonable import Figures
 from rushkit.results.words import interval
 from rushkit.rounding import number_words
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rushkit.report.jsonable import Figures
+from rushkit.results.jsonable import Figures
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import rushkit
-from rushkit.claims.published import Claims
+from rushkit.claims.record import Claims
 from rushkit.errors import shell_line
 from rushkit.files import JSON
 from rushkit.recipe.radius import ball_words, eps_words, norm_words

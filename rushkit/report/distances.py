@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rushkit.report.jsonable import Figures, in_json, spread
 from rushkit.results.attacks import Attacks, variant_words
 from rushkit.results.distances import SmallestRow
+from rushkit.results.jsonable import Figures, in_json, spread
 from rushkit.results.words import plain_noise
 
 

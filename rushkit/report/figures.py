@@ -11,7 +11,6 @@ from rushkit.report.breakdown import PassesSeries, PerClass
 from rushkit.report.distances import MeasuredDistances
 from rushkit.report.fallen import fell_to
 from rushkit.report.headlines import NOTHING, Headline
-from rushkit.report.jsonable import LEFT_OUT, NO_KEY, Figures, in_json, spread
 from rushkit.report.significance import Significance
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts, MeasuredUnion
 from rushkit.report.worst import Worst
@@ -19,6 +18,7 @@ from rushkit.results.attacks import AttackRow, RuleFigures
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Probe, RatioRow
+from rushkit.results.jsonable import LEFT_OUT, NO_KEY, Figures, in_json, spread
 from rushkit.results.run_file import GitState
 
 SCHEMA = 1

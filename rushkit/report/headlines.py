@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rushkit.report.jsonable import Figures
+from rushkit.results.jsonable import Figures
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rushkit.recipe.radius import ball_words, norm_words
-from rushkit.report.jsonable import Figures
 from rushkit.report.protocols import settings_words
 from rushkit.results import Results
 from rushkit.results.attacks import AttackRow, Attacks, variant_words
@@ -15,6 +14,7 @@ from rushkit.results.certification import Certification
 from rushkit.results.clustering import Clustering
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
+from rushkit.results.jsonable import Figures
 from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.results.words import encoder_words, listed, low_words, points_words

@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from rushkit import __version__
@@ -15,7 +15,8 @@ from rushkit.claims.artifact import write_artifact
 from rushkit.claims.certificates import MADE_FROM
 from rushkit.claims.chain import classifier_tensors, weights_hash
 from rushkit.claims.pack import pack, portable_text
-from rushkit.claims.published import CARD, KIND, SCHEMA, Claims, Measured, Measuring, ModelClaim, write_claims
+from rushkit.claims.published import CARD, write_claims
+from rushkit.claims.record import KIND, SCHEMA, Claims, Measured, Measuring, ModelClaim
 from rushkit.errors import CheckpointError, DataError, UsageError, first_few, shell_line, shorten
 from rushkit.files import write_atomic, write_error
 from rushkit.paths import read_file, reason
@@ -23,7 +24,7 @@ from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.report.card import model_card
 from rushkit.report.families import Family, recipe_of_run
-from rushkit.report.jsonable import Figures
+from rushkit.report.publication import Published
 from rushkit.results import Results
 from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.auditing import Audit
@@ -41,27 +42,6 @@ MEASURING: tuple[Measuring, ...] = ("evaluate", "attack", "certify", "audit")
 _META = ("stage", "image_size", "channels", "classes", "noise_drawn", "pseudo_labels", "registered")
 _IMPORTED = "imported"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-
-
-@dataclass(frozen=True)
-class Published(Figures):
-    """What was published.
-
-    Attributes:
-        folder: The folder.
-        weights: Hash of the weights.
-        measured: Names of the runs whose figures are in it.
-        artifacts: Number of artifacts.
-        certifications: Number of certifications with counts.
-        left_out: A sentence on each run, or part of one, that is not in it.
-    """
-
-    folder: Path
-    weights: str
-    measured: list[str]
-    artifacts: int
-    certifications: int
-    left_out: list[str]
 
 
 def publish(family: Family, named: Sequence[RunInfo], folder: Path, license_name: str | None = None) -> Published:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rushkit.errors import UsageError, did_you_mean
-from rushkit.report.jsonable import Figures
 from rushkit.report.listing import Listed
 from rushkit.report.numbers import LESS_IS_BETTER, NAMES, Number
 from rushkit.report.places import shared_places
+from rushkit.results.jsonable import Figures
 from rushkit.run.lineage import ancestors, parents
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rushkit.report.jsonable import Figures
 from rushkit.results.attacks import Deviation
+from rushkit.results.jsonable import Figures
 
 
 @dataclass(frozen=True)

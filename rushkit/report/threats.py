@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rushkit.report.jsonable import Figures, in_json, spread
 from rushkit.results.attacks import Attacks, variant_words
 from rushkit.results.evaluation import Evaluation
+from rushkit.results.jsonable import Figures, in_json, spread
 from rushkit.results.threats import CorruptionMean, Corruptions, ShiftRow, Shifts
 from rushkit.results.unions import UnionFigures, UnionRow
 from rushkit.results.words import accuracy_words, corruption_error_words, listed, low_words, noise_words, plain_noise

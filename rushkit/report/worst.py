@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rushkit.recipe.radius import ball_words
-from rushkit.report.jsonable import Figures
+from rushkit.results.jsonable import Figures
 from rushkit.results.statements import MAY_LEAVE_FEWER
 from rushkit.results.words import at_most_words, listed
 from rushkit.rounding import counted

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
+from rushkit.results.base import Precision
+from rushkit.results.jsonable import NO_KEY, Figures, in_json
 from rushkit.results.rows import Row as TableRow
 from rushkit.results.rows import Tabular, no_images, rows_of
-
-if TYPE_CHECKING:
-    from rushkit.system import Precision
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Figures):
     """One part of the work, compared with the same passes bare.
 
     Attributes:
@@ -55,33 +53,37 @@ class Row:
 
     part: str
     unit: str
-    count: int
+    count: int = field(metadata=NO_KEY)
     precision: Precision
     batch: int
-    ours: Cost
-    bare: Cost
-    alike: Cost | None = None
-    per_bare: int = 0
+    ours: Cost = field(metadata=NO_KEY)
+    bare: Cost = field(metadata=NO_KEY)
+    alike: Cost | None = field(default=None, metadata=NO_KEY)
+    per_bare: int = field(default=0, metadata=NO_KEY)
 
     @property
-    def fraction(self) -> float:
-        """Our speed as a fraction of that of the bare passes in float32."""
-        return self.count / self.ours.work * self.bare.work / (self.per_bare or self.count)
-
-    @property
-    def fraction_alike(self) -> float | None:
-        """Our speed as a fraction of that of the bare passes in our precision; None where that is float32."""
-        return None if self.alike is None else self.alike.work / self.ours.work
-
-    @property
+    @in_json
     def per_second(self) -> float:
         """Our speed, in units a second by the clock."""
         return self.count / self.ours.wall
 
     @property
+    @in_json
     def bare_per_second(self) -> float:
         """The speed of the bare passes in float32, in units a second by the clock."""
         return (self.per_bare or self.count) / self.bare.wall
+
+    @property
+    @in_json
+    def fraction(self) -> float:
+        """Our speed as a fraction of that of the bare passes in float32."""
+        return self.count / self.ours.work * self.bare.work / (self.per_bare or self.count)
+
+    @property
+    @in_json
+    def fraction_alike(self) -> float | None:
+        """Our speed as a fraction of that of the bare passes in our precision; None where that is float32."""
+        return None if self.alike is None else self.alike.work / self.ours.work
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, repr=False)
-class Benchmark(Tabular):
+class Benchmark(Tabular, Figures):
     """The results of ``bench``.
 
     Attributes:

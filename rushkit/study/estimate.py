@@ -7,7 +7,6 @@ weights as two. Those of views, of looks at the features and of validation are n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,6 +23,7 @@ from rushkit.setup import components
 from rushkit.setup.networks import build_encoder
 from rushkit.setup.start import machine_of
 from rushkit.speed.bench import bench_job, race, step_contestants
+from rushkit.study.cost import Cost
 from rushkit.study.job import Job, Stage, canonical
 from rushkit.system import Machine
 from rushkit.training.bare_passes import COST, Seen
@@ -37,19 +37,6 @@ _IMAGES = 2
 _TIMED_IMAGES, _TIMED_SECONDS, _A_MOMENT = (2, 32), 0.2, 0.05
 # Encoders that a probe compares, and the cost of a step of its ascent.
 _PROBED, _ASCENT = 2, 3
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a job costs.
-
-    Attributes:
-        passes: Passes of images; None where they are not known in advance, or the images are not here to be counted.
-        seconds: About how long they take on this device; None without passes or a bench.
-    """
-
-    passes: int | None = None
-    seconds: float | None = None
 
 
 @dataclass
@@ -165,15 +152,6 @@ def _is_here(recipe: Recipe, dataset: Dataset) -> bool:
     """Return whether the splits of a data set can be read as they are: reading one would download what is missing."""
     data = recipe.data
     return not getattr(dataset, "url", "") or describe(data.name, recipe.system.data_dir, **data.options).ready
-
-
-def total(costs: Sequence[Cost]) -> tuple[Cost, int]:
-    """Return what jobs cost together, and how many of them are not in it since their cost is not known."""
-    known = [cost for cost in costs if cost.passes is not None]
-    seconds = [cost.seconds for cost in known]
-    timed = [each for each in seconds if each is not None]
-    together = Cost(sum(cost.passes or 0 for cost in known), sum(timed) if len(timed) == len(known) else None)
-    return together, len(costs) - len(known)
 
 
 def passes_of_step(stage: Stage, recipe: Recipe) -> float | None:

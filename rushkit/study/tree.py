@@ -8,7 +8,7 @@ from functools import cached_property
 
 from rushkit.errors import first_few, shorten
 from rushkit.rounding import duration
-from rushkit.study.estimate import Cost, total
+from rushkit.study.cost import Cost, total
 from rushkit.study.plan import Plan
 from rushkit.study.state import Standing
 

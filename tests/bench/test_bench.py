@@ -7,7 +7,6 @@ from tiny_runs import QUIET
 from torch import nn
 
 from rushkit import noises
-from rushkit.documents.machine import PartSpeed
 from rushkit.errors import UsageError
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.speed import bench as module
@@ -52,7 +51,7 @@ def test_no_data_no_estimate(tiny, tmp_path):
 
 def test_a_fraction_is_of_work_and_a_speed_of_the_clock():
     row = Row("votes", "samples/s", 10, "bf16", 64, Cost(4.0, 2.0), Cost(1.0, 1.0), Cost(9.0, 1.5), per_bare=20)
-    assert PartSpeed.of(row).plain() == {
+    assert row.plain() == {
         "part": "votes",
         "unit": "samples/s",
         "per_second": 2.5,

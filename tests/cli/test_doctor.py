@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from rushkit.doctor import DataFolder, DataSetState, Examination, RunsFolder, advice
+from rushkit.doctor.examination import DataFolder, DataSetState, Examination, RunsFolder
+from rushkit.doctor.examine import advice
 
 
 def test_the_doctor_tells_what_there_is(cli, folder):

@@ -14,14 +14,13 @@ from synthetic_runs import Runs, attack_row, attacks, audited, certification, ev
 
 from rushkit.claims.canonical import encode
 from rushkit.claims.manifest import AttackFacts, DataFacts, Manifest, ModelFacts, Selection
-from rushkit.claims.published import Claims, Measured, ModelClaim
+from rushkit.claims.record import Claims, Measured, ModelClaim
 from rushkit.cli.app import main
-from rushkit.documents.machine import Speed
 from rushkit.documents.models import Demo, PublishedModels, RankedBall, RankedModel, WrittenLeaderboard
 from rushkit.documents.studies import JobOutcome, StudyOutcome
 from rushkit.files import plain_json
 from rushkit.recipe.find import shipped_folder
-from rushkit.report.publishing import Published
+from rushkit.report.publication import Published
 from rushkit.report.tables.ranked import Unranked
 from rushkit.results import dump
 from rushkit.run.info import find_runs
@@ -48,7 +47,7 @@ def results(stage: str) -> object:
 def bench() -> object:
     row = Row("votes", "samples/s", 10, "bf16", 64, Cost(4.0, 2.0), Cost(1.0, 1.0), Cost(9.0, 1.5))
     bare = Row("views", "views/s", 10, "float32", 64, Cost(4.0, 2.0), Cost(1.0, 1.0))
-    return Speed.of(Benchmark("digits", "cpu", 64, 128, (row, bare), 2**20, Estimate(2, 1.0, 2.0))).plain()
+    return Benchmark("digits", "cpu", 64, 128, (row, bare), 2**20, Estimate(2, 1.0, 2.0)).plain()
 
 
 def demo() -> object:

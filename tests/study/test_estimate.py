@@ -8,7 +8,8 @@ import pytest
 
 from rushkit.errors import UsageError
 from rushkit.study import estimate
-from rushkit.study.estimate import Cost, Estimator, total
+from rushkit.study.cost import Cost, total
+from rushkit.study.estimate import Estimator
 from rushkit.study.load import parse_study
 from rushkit.study.make import make_plan
 from rushkit.study.plan import Plan, Planned

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rushkit.study import tree as drawing
 from rushkit.study.claims import Holder
-from rushkit.study.estimate import Cost
+from rushkit.study.cost import Cost
 from rushkit.study.failure import Failure
 from rushkit.study.job import Job
 from rushkit.study.plan import Cell, Plan, Planned

@@ -9,7 +9,7 @@ import pytest
 from tiny_runs import QUIET, die, pretrained
 
 import rushkit
-from rushkit.doctor import component_problem
+from rushkit.doctor.examine import component_problem
 from rushkit.errors import RushkitError, UsageError
 from rushkit.recipe.load import read_recipe
 from rushkit.registry import PluginError

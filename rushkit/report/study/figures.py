@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rushkit.report.jsonable import Figures
+from rushkit.results.jsonable import Figures
 
 SCHEMA = 1
 # What an interval says how a figure would vary with: other images, other seeds, or both.

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from rushkit.errors import first_few
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import MeasuredAttack
-from rushkit.report.jsonable import Figures
 from rushkit.report.places import shared_places
 from rushkit.report.protocols import protocol_words
 from rushkit.report.table import PAGE, Cell, Column, Heading, Table, build_table, column
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
+from rushkit.results.jsonable import Figures
 from rushkit.results.words import at_most_words, noise_words, proved_words
 from rushkit.rounding import ceil_percent, floor_percent, percent, percent_interval
 
