@@ -48,14 +48,14 @@ def images(split):
 
 
 @functools.cache
-def trained(architecture, eps=0.2, noise=0.0, epochs=8):
+def trained(architecture, eps=0.2, noise=0.0, epochs=8, seed=0):
     """A network trained on 720 digits under uniform noise of this half-width, against four steps of l-inf PGD.
 
     The radius of PGD rises over half of the epochs.
     """
-    source = generator(0, "foreign network")
+    source = generator(seed, "foreign network")
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = architecture()
     train_images, train_labels = (rows[:720] for rows in images("train"))
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)

@@ -8,6 +8,7 @@ import functools
 import sys
 import types
 import warnings
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -15,23 +16,41 @@ from foreign_networks import images, lenet5, trained, wong_kolter
 from test_attack_counts import counted
 
 from rushkit import attacks
+from rushkit.attacks.result import AttackResult
 
 EPS = 5.0
-# Images at which a peer may find what strict does not.
-MISSED = 0.02
+# Of each network three trainings: how many images a peer alone breaks depends on the processor that one was trained on.
+SEEDS = (0, 1, 2)
+# Images at which a peer may find what strict does not, and passes that strict may need beside the peer's. In 32
+# trainings of each network a peer alone broke 0.6 % of the images, at most 6 % of one network's, and strict needed
+# 0.7 times the passes of APGD, at most 1.1 times. Three together exceed these bounds with a probability below 0.0005.
+MISSED = 0.05
+PASSES = 1.1
+
+
+class Attacked(NamedTuple):
+    """A network, images that it classifies correctly, their labels, and what strict makes of them."""
+
+    model: torch.nn.Module
+    x: torch.Tensor
+    y: torch.Tensor
+    strict: AttackResult
 
 
 @pytest.fixture(scope="module", params=[(wong_kolter, 100), (lenet5, 60)], ids=["Wong and Kolter", "LeNet5"])
 def attacked(request):
-    """-> model, images that it classifies correctly, their labels, strict's result."""
     architecture, count = request.param
-    model = trained(architecture)
+    return [_attacked(architecture, count, seed) for seed in SEEDS]
+
+
+def _attacked(architecture, count, seed):
+    model = trained(architecture, seed=seed)
     x, y = (rows[:count] for rows in images("test"))
     with torch.no_grad():
         right = model(x).argmax(1) == y
     x, y = x[right], y[right]
     assert len(x) > 0.75 * count
-    return model, x, y, attacks.create("cascade", norm="l1", eps=EPS).run(model, x, y)
+    return Attacked(model, x, y, attacks.create("cascade", norm="l1", eps=EPS).run(model, x, y))
 
 
 @functools.cache
@@ -53,32 +72,38 @@ def apgd_l1(model, x, y, loss, seed):
         return model(x_adv).argmax(1) == y
 
 
-def check(attacked, left, passes):
-    """Strict leaves no more than the peer, in no more passes, and misses few of the images that the peer breaks."""
-    _, x, _, strict = attacked
-    strict_left = ~strict.success
-    assert 0 < left.sum() < len(x)
-    assert strict_left.sum() <= left.sum()
-    assert (strict_left & ~left).sum() <= MISSED * len(x)
-    assert strict.image_forwards + strict.image_backwards <= passes
+def check(attacked, peer):
+    """Strict leaves no more than the peer on each network, in about its passes, and misses few of what the peer breaks.
+
+    ``peer(model, x, y)`` -> (N,) bool, whether the label still wins.
+    """
+    missed = passes = peer_passes = 0
+    for model, x, y, strict in attacked:
+        seen = counted(model)
+        left = peer(model, x, y)
+        peer_passes += seen["forward"] + seen["backward"]
+        passes += strict.image_forwards + strict.image_backwards
+        strict_left = ~strict.success
+        assert 0 < left.sum() < len(x)
+        assert strict_left.sum() <= left.sum()
+        missed += int((strict_left & ~left).sum())
+    assert missed <= MISSED * sum(len(each.x) for each in attacked)
+    assert passes <= PASSES * peer_passes
 
 
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
-def test_strict_leaves_no_more_than_adv_libs_apgd_l1_in_at_most_its_passes(attacked, loss):
-    model, x, y, _ = attacked
-    seen = counted(model)
-    left = apgd_l1(model, x, y, loss, seed=0)
-    check(attacked, left, seen["forward"] + seen["backward"])
+def test_strict_leaves_no_more_than_adv_libs_apgd_l1_in_about_its_passes(attacked, loss):
+    check(attacked, functools.partial(apgd_l1, loss=loss, seed=0))
 
 
 def test_strict_leaves_no_more_than_foolboxs_fast_minimum_norm_attack(attacked):
-    model, x, y, _ = attacked
-    seen = counted(model)
     with warnings.catch_warnings():
         # It imports a name that SciPy has moved.
         warnings.simplefilter("ignore")
         foolbox = pytest.importorskip("foolbox")
-    _, _, broken = foolbox.attacks.L1FMNAttack(steps=100)(
-        foolbox.PyTorchModel(model, bounds=(0, 1)), x, y, epsilons=EPS
-    )
-    check(attacked, ~broken, seen["forward"] + seen["backward"])
+    attack = foolbox.attacks.L1FMNAttack(steps=100)
+
+    def left(model, x, y):
+        return ~attack(foolbox.PyTorchModel(model, bounds=(0, 1)), x, y, epsilons=EPS)[2]
+
+    check(attacked, left)
