@@ -12,7 +12,7 @@ from torch import Tensor
 from rushkit.attacks.norms import length
 from rushkit.claims.artifact import Artifact
 from rushkit.claims.evidence import Missing, NamedModel, Originals
-from rushkit.claims.scoring import Judge, Scores
+from rushkit.claims.scoring import MOST_SAMPLES, Judge, Scores
 from rushkit.recipe.schema import Norm
 from rushkit.results.notes import Check, Status
 from rushkit.setup.components import to_float
@@ -68,6 +68,7 @@ class Case:
         judge: The model as it votes here; None if it is not at hand, or must not be asked.
         attacked: Its scores of the attacked images; None likewise.
         clean: Its scores of the originals; None likewise.
+        unanswered: Why the model, though asked, gave no answers; empty if it did, or was not asked.
     """
 
     artifact: Artifact
@@ -77,6 +78,7 @@ class Case:
     judge: Judge | None = None
     attacked: Scores | None = None
     clean: Scores | None = None
+    unanswered: str = ""
 
     @cached_property
     def distances(self) -> dict[Norm, Tensor]:
@@ -114,6 +116,12 @@ class Case:
     @property
     def why_unscored(self) -> str:
         """Why the images were not scored here; empty if nothing hindered it."""
+        missing = self.originals.why if isinstance(self.originals, Missing) else ""
+        return self.why_unasked or self.unanswered or missing
+
+    @property
+    def why_unasked(self) -> str:
+        """Why the model must not be shown the images; empty if it may."""
         if isinstance(self.model, Missing):
             return self.model.why
         if not self.in_box:
@@ -122,4 +130,5 @@ class Case:
             return "some labels are no classes"
         if list(self.model.classifier.classes) != self.artifact.manifest.data.classes:
             return "the model has other classes"
-        return self.originals.why if isinstance(self.originals, Missing) else ""
+        m = self.artifact.manifest.attack.samples
+        return f"a vote of {m} draws takes too long: of {MOST_SAMPLES} at most it is taken" if m > MOST_SAMPLES else ""

@@ -41,7 +41,7 @@ def chain_of(manifest: Manifest, tensors: Mapping[str, Tensor]) -> list[str]:
         [manifest.schema_version, manifest.kind, manifest.data.to_table()],
         [manifest.recipe],
         [manifest.model.to_table()],
-        [manifest.attack.to_table(), manifest.selection.to_table(), manifest.images],
+        [manifest.attack.to_table(), manifest.selection.to_table(), manifest.images, manifest.made_by],
         [[list(entry) for entry in entries]],
         [images_hash(tensors["images"]), outcomes],
     )

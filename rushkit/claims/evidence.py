@@ -39,6 +39,7 @@ class Originals:
         whole: How many images the split has.
         name: The split's name here.
         resized: What was done to their size; empty if nothing was.
+        has_path: Whether the data set is named by the path where it lies, which differs between machines.
     """
 
     images: Tensor
@@ -47,6 +48,7 @@ class Originals:
     whole: int
     name: str
     resized: str
+    has_path: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,12 @@ class Missing:
     Attributes:
         why: What is missing, and why.
         give: What to give.
+        wrong: Whether something is there in its place, which cannot be it.
     """
 
     why: str
     give: str
+    wrong: bool = False
 
 
 def recipe_here(artifact: Artifact, path: object, changes: Changes = (), data: Table | None = None) -> Recipe:
@@ -120,7 +124,13 @@ def originals_of(recipe: Recipe, split: str, indices: Tensor) -> Originals:
     taken = images.take(_rows(images, indices))
     assert taken.labels is not None
     return Originals(
-        taken.images[:], taken.labels, tuple(dataset.classes), images.of or len(images), images.name, images.resized
+        images=taken.images[:],
+        labels=taken.labels,
+        classes=tuple(dataset.classes),
+        whole=images.of or len(images),
+        name=images.name,
+        resized=images.resized,
+        has_path="path" in recipe.data.options,
     )
 
 
@@ -155,7 +165,6 @@ def model_of(artifact: Artifact, named: Checkpoint | None, root: str | Path, mac
         machine: The device.
 
     Raises:
-        CheckpointError: the weights do not fit the recipe.
         UsageError: the recipe names a component that is not here.
     """
     facts = artifact.manifest.model
@@ -184,7 +193,7 @@ def _built(
     tensors: dict[str, Tensor],
     found: str,
     checkpoint: Checkpoint | None = None,
-) -> NamedModel:
+) -> NamedModel | Missing:
     manifest = artifact.manifest
     channels, height, _ = manifest.data.shape
     meta = {
@@ -195,7 +204,11 @@ def _built(
         "channels": channels,
     }
     made = Checkpoint(tensors, meta, Path(found), manifest.model.checkpoint)
-    classifier = load_classifier(made, machine)
+    try:
+        classifier = load_classifier(made, machine)
+    except CheckpointError as error:
+        give = "--from RUN or CHECKPOINT names the model that was attacked"
+        return Missing(f"the weights of {found} do not fit the recipe of the claim: {error.message}", give, wrong=True)
     return NamedModel(classifier, weights_hash(tensors), found, checkpoint, _reads_alike(manifest.recipe, checkpoint))
 
 

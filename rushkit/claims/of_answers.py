@@ -19,6 +19,8 @@ LEVEL = 0.005
 def weights_are_named(case: Case) -> Check:
     """Check the hash of the model, computed here, against the artifact's."""
     if isinstance(case.model, Missing):
+        if case.model.wrong:
+            return finding("RV07", "fail", f"other weights: {case.model.why}")
         return not_checked("RV07", case.model)
     wanted = case.artifact.manifest.model.hash
     if case.model.hash != wanted:
@@ -63,6 +65,8 @@ def clean_outcomes_are_reproduced(case: Case) -> Check:
 
 def _reproduced(case: Case, code: str, claimed: Sequence[int], here: Scores | None) -> Check:
     if here is None:
+        if case.unanswered and code == "RV09":
+            return finding(code, "fail", f"not reproduced: {case.unanswered}")
         return not_checked(code, case.why_unscored)
     votes = case.artifact.manifest.attack.votes
     assert case.judge is not None

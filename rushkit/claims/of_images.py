@@ -51,7 +51,10 @@ def is_of_this_data(case: Case) -> Check:
     if isinstance(originals, Missing):
         return not_checked("RV18", originals)
     shape = list(originals.images.shape[1:])
+    split = data.split
+    name = split if originals.has_path else originals.name
     for what, here, said in (
+        ("name", name, split),
         ("classes", list(originals.classes), data.classes),
         ("shape", shape, data.shape),
         ("number of images", originals.whole, data.images),
@@ -60,7 +63,8 @@ def is_of_this_data(case: Case) -> Check:
             return finding(
                 "RV18", "fail", f"another data set: the {what} of {originals.name} here is not that of the artifact"
             )
-    return finding("RV18", "pass", f"schema {case.artifact.manifest.schema_version}, {data.split} as here")
+    same = "as here" if split == originals.name else f"here {originals.name}"
+    return finding("RV18", "pass", f"schema {case.artifact.manifest.schema_version}, {split} {same}")
 
 
 def lies_in_ball(case: Case) -> Check:

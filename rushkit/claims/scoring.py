@@ -28,6 +28,8 @@ VOTES = 10
 _AGAIN = 0.2
 # Images that are voted on at least, however many draws a vote takes.
 _FEWEST = 16
+# Draws of one vote: with more of them even the fewest images take an hour.
+MOST_SAMPLES = 10_000
 # A fixed model's answer may change by rounding where the margin is below this share of the largest logit.
 CLOSE = 1e-3
 _CHUNK = 64

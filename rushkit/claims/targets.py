@@ -53,7 +53,6 @@ def verify_file(
 
     Raises:
         ArtifactError: it is no artifact, of another schema, or damaged.
-        CheckpointError: the weights do not fit its recipe.
         UsageError: its recipe names a component that is not here.
     """
     artifact = read_artifact(path)
@@ -70,8 +69,11 @@ def verify_artifact(
     The data set and the model are looked for; without one of them the checks that need it are not made.
     """
     machine = machine_of(recipe)
-    model = model_of(artifact, named, recipe.system.runs_dir, machine)
-    return verify(artifact, find_originals(artifact, recipe), model, recipe, machine, seed), model
+    try:
+        model = model_of(artifact, named, recipe.system.runs_dir, machine)
+        return verify(artifact, find_originals(artifact, recipe), model, recipe, machine, seed), model
+    except UsageError as error:
+        raise UsageError(f"the recipe of the claim does not run here: {error.message}", error.hint) from error
 
 
 def find_originals(artifact: Artifact, recipe: Recipe) -> Originals | Missing:

@@ -33,6 +33,7 @@ from rushkit.claims.of_images import (
 from rushkit.claims.of_model import answers_stand_alone, is_as_strong
 from rushkit.claims.scoring import CLEAN_PASSES, PASSES, Judge, Scores
 from rushkit.claims.words import claim_words, selection_words, sentence
+from rushkit.errors import NumericsError
 from rushkit.recipe.schema import Recipe
 from rushkit.results.intervals import mean_interval
 from rushkit.results.notes import Check
@@ -64,7 +65,7 @@ CHECKS: tuple[Callable[[Case], Check], ...] = (
     says_what_took_part,
 )
 # Without these nothing was reproduced.
-_NEEDED = ("RV01", "RV02", "RV04", "RV06", "RV07", "RV09")
+_NEEDED = ("RV01", "RV02", "RV04", "RV06", "RV07", "RV09", "RV22")
 
 
 def verify(
@@ -88,7 +89,6 @@ def verify(
         is_file: Whether it was read from a file, and not packed here.
 
     Raises:
-        NumericsError: the model gives logits that are NaN or infinite.
         UsageError: the recipe names a noise that is not here.
     """
     case = _scored(Case(artifact, originals, model, is_file), recipe, machine, seed)
@@ -138,16 +138,17 @@ def _estimate_of(scores: Scores | None) -> Estimate | None:
 
 def _scored(case: Case, recipe: Recipe, machine: Machine, seed: int) -> Case:
     """Return the case with the model's answers, where the images may be shown to it."""
-    if isinstance(case.model, Missing) or not (case.in_box and case.labels_fit):
+    artifact, model = case.artifact, case.model
+    if isinstance(model, Missing) or case.why_unasked:
         return case
-    if list(case.model.classifier.classes) != case.artifact.manifest.data.classes:
-        return case
-    artifact = case.artifact
-    judge = Judge.of(artifact, case.model, build_noise(recipe), machine, seed)
+    judge = Judge.of(artifact, model, build_noise(recipe), machine, seed)
     of_each, votes = (artifact.labels, artifact.indices), artifact.manifest.attack.votes
-    attacked = judge.compare(artifact.images, *of_each, "attacked", PASSES, (artifact.right, votes))
     clean = None
-    if isinstance(case.originals, Originals) and case.originals.images.shape == artifact.images.shape:
-        claimed = artifact.clean_right, votes
-        clean = judge.compare(case.originals.images, *of_each, "clean", CLEAN_PASSES, claimed)
+    try:
+        attacked = judge.compare(artifact.images, *of_each, "attacked", PASSES, (artifact.right, votes))
+        if isinstance(case.originals, Originals) and case.originals.images.shape == artifact.images.shape:
+            claimed = artifact.clean_right, votes
+            clean = judge.compare(case.originals.images, *of_each, "clean", CLEAN_PASSES, claimed)
+    except NumericsError as error:
+        return replace(case, unanswered=error.message)
     return replace(case, judge=judge, attacked=attacked, clean=clean)

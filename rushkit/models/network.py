@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from rushkit.errors import CheckpointError, PluginError, UsageError
+from rushkit.errors import CheckpointError, PluginError, UsageError, first_few, shorten
 from rushkit.image_size import ImageSize, sides, size_to_json, size_words
 from rushkit.models.draws import global_draws
 from rushkit.models.modes import in_eval_mode
@@ -220,9 +220,10 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str =
     own = module.state_dict()
     loaded = [name for name in own if name in given]
     if not loaded and (own or given):
-        kinds = ", ".join(sorted({f"{name.partition('.')[0]}.*" for name in tensors})) or "nothing"
+        wanted = first_few([f"{prefix}{name}" for name in own], 2) or "it has none"
+        there = first_few([shorten(name) for name in tensors], 2) or "nothing"
         raise CheckpointError(
-            f"the checkpoint has no tensor for any {prefix or 'module '}* place: it holds {kinds}",
+            f"no tensor of the checkpoint is one of the network's ({wanted}): it holds {there}",
             "it is of another kind or another architecture: check the recipe's [backbone]",
         )
     misshapen = [name for name in loaded if own[name].shape != given[name].shape]

@@ -12,7 +12,6 @@ from functools import cache, partial
 from pathlib import Path
 
 from rushkit.attacks.abilities import asks_for
-from rushkit.attacks.cascade.engine import SMALLER
 from rushkit.attacks.result import no_finite_gradient
 from rushkit.attacks.scoring import RULES
 from rushkit.attacks.symptoms import IMAGES, symptoms
@@ -289,13 +288,7 @@ def write_images(folder: Path, subject: Subject, saved: SavedImages) -> None:
 def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], stated: list[Note]) -> AttackRow:
     plan, outcomes = job.plan, attack_outcomes(blocks, subject.indices.tolist())
     notes = merged([*stated, *(note for block in blocks for note in block.notes)])
-    candidates = [
-        Candidate(label=candidate.label, options=plain_json(candidate.options, candidate.label))  # type: ignore[arg-type]
-        for candidate in plan.candidates
-    ]
-    target = None
-    if plan.smaller is not None:
-        candidates.append(Candidate(label=SMALLER, options={"eps": plan.smaller}))
+    candidates, target = plan.recorded(), None
     candidates += [Candidate(label=own.code, options={"sha256": own.sha256}) for own in plan.also]
     if plan.target is not None:
         target = TargetClass(index=plan.target, name=subject.classifier.classes[plan.target])

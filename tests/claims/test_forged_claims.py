@@ -14,7 +14,7 @@ from claimed import IMAGES, Claim
 from torch import Tensor
 
 from rushkit.attacks.norms import project
-from rushkit.claims.artifact import Artifact, read_artifact, write_artifact
+from rushkit.claims.artifact import Artifact, write_artifact
 from rushkit.claims.canonical import encode
 from rushkit.claims.chain import original_hashes, weights_hash
 from rushkit.claims.container import IMAGES as IMAGES_MEMBER
@@ -23,7 +23,7 @@ from rushkit.claims.evidence import originals_of
 from rushkit.claims.pack import portable_text
 from rushkit.claims.targets import verify_file
 from rushkit.claims.tensors import dump_tensors
-from rushkit.errors import CheckpointError
+from rushkit.errors import UsageError
 from rushkit.recipe import toml
 from rushkit.recipe.load import derive_recipe
 from rushkit.results.adaptive import OwnAttackUsed, SurrogateUsed
@@ -136,6 +136,12 @@ def other_model(artifact: Artifact, claim: Claim) -> Artifact:
     return told(forged, model__hash=weights_hash(forged.weights))
 
 
+def nan_weights(artifact: Artifact, claim: Claim) -> Artifact:
+    """Weights of NaN with their own hash."""
+    forged = scaled_weights("head.weight", float("nan"))(artifact, claim)
+    return told(forged, model__hash=weights_hash(forged.weights))
+
+
 def originals_returned(artifact: Artifact, claim: Claim) -> Artifact:
     """The clean images as the attacked ones, with the outcomes that these have."""
     clean = to_float(originals_of(claim.recipe, "test", artifact.indices).images)
@@ -229,6 +235,25 @@ FORGED: dict[str, tuple[Mutation, str, str]] = {
         "RV22",
         "asks for no pgd with this stand-in",
     ),
+    "the protocol's name": (
+        lambda one, _: told(one, attack__protocol="paper", attack__version=1),
+        "RV22",
+        "no such attack under paper",
+    ),
+    "strict, though weaker": (lambda one, _: told(one, attack__protocol="strict"), "RV22", "under strict, by protocol"),
+    "a setting left out": (lambda one, _: told(one, attack__deviations=[]), "RV22", "by deviations"),
+    "more effort": (lambda one, _: told(one, attack__effort=4), "RV22", "under strict, by effort"),
+    "another seed": (lambda one, _: told(one, attack__seed=5), "RV22", "by seed"),
+    "a larger radius": (lambda one, _: told(one, attack__eps=0.101), "RV22", "by eps"),
+    "votes of more draws": (lambda one, _: told(one, attack__samples=64), "RV22", "by samples"),
+    "code in the recipe": (
+        recipe_with("[backbone]", '[model]\ncode = "net.py:net"\n\n[backbone]'),
+        "RV22",
+        "names code as the model",
+    ),
+    "the name of the data set": (lambda one, _: told(one, data__split="cifar10/test"), "RV18", "the name of digits"),
+    "another split's name": (lambda one, _: told(one, data__split="digits/train"), "RV22", "by split"),
+    "weights of NaN": (nan_weights, "RV09", "not reproduced: the model returned NaN"),
     "an own attack added": (
         lambda one, _: told(one, attack__own=[OwnAttackUsed(code="mine.py:attack")]),
         "RV22",
@@ -251,6 +276,7 @@ ALTERED: dict[str, tuple[Mutation, str]] = {
     "the recipe": (recipe_with("image_size = 8", "image_size = 16"), "the recipe"),
     "the hash of the weights": (lambda one, _: told(one, model__hash="0" * 64), "the weights"),
     "the radius": (lambda one, _: told(one, attack__eps=0.2), "the protocol"),
+    "the program": (lambda one, _: told(one, made_by="rushkit 9.9"), "the protocol"),
     "the budget": (lambda one, _: told(one, attack__image_forwards=10**9), "the protocol"),
     "a label": (swap_labels, "originals and labels"),
     "an original": (one_foreign_original, "originals and labels"),
@@ -337,9 +363,49 @@ def more_tensors(artifact: Artifact, claim: Claim) -> Artifact:
     return replace(artifact, weights={**artifact.weights, "encoder.more": torch.zeros(3)})
 
 
-@pytest.mark.parametrize("mutate", [more_tensors, normalised])
-def test_weights_that_do_not_fit_the_recipe_are_refused(fixed, tmp_path, mutate):
+def no_tensors(artifact: Artifact, claim: Claim) -> Artifact:
+    return replace(artifact, weights={})
+
+
+@pytest.mark.parametrize("mutate", [more_tensors, normalised, no_tensors])
+def test_weights_that_do_not_fit_the_recipe_are_other_weights(fixed, tmp_path, mutate):
     write_artifact(tmp_path / "a.rushkit", mutate(fixed.artifact, fixed))
-    with pytest.raises(CheckpointError, match="encoder"):
+    weights = checks_of(tmp_path / "a.rushkit")["RV07"]
+    assert weights.status == "fail"
+    assert "other weights: the weights of the file do not fit the recipe of the claim" in weights.says
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_protocol_that_does_not_run_here_makes_no_claim(fixed, tmp_path, version):
+    """Nobody can say here whether its settings are those of the protocol."""
+    write_artifact(tmp_path / "a.rushkit", told(fixed.artifact, attack__version=version))
+    verification = verify_file(tmp_path / "a.rushkit", seed=1)
+    (attack,) = verification.attacks
+    took_part = next(check for check in attack.checks if check.code == "RV22")
+    assert (verification.verdict, attack.claim, took_part.status) == ("incomplete", "", "skipped")
+    assert f"of version {version} is not known here" in took_part.says
+
+
+def test_an_attack_that_is_not_here_leaves_the_claim_incomplete(fixed, tmp_path):
+    foreign = recipe_with('type = "pgd"', 'type = "somebodys"')(told(fixed.artifact, attack__attack="somebodys"), fixed)
+    write_artifact(tmp_path / "a.rushkit", foreign)
+    verification = verify_file(tmp_path / "a.rushkit", seed=1)
+    (attack,) = verification.attacks
+    took_part = next(check for check in attack.checks if check.code == "RV22")
+    assert verification.verdict == "incomplete"
+    assert "its recipe cannot be planned here: unknown attack 'somebodys'" in took_part.says
+
+
+def test_a_noise_that_is_not_here_is_said_to_be_the_claims(fixed, tmp_path):
+    foreign = recipe_with('name = "none"', 'name = "somebodys"')(fixed.artifact, fixed)
+    write_artifact(tmp_path / "a.rushkit", foreign)
+    with pytest.raises(UsageError, match="the recipe of the claim does not run here: unknown noise 'somebodys'"):
         verify_file(tmp_path / "a.rushkit", seed=1)
-    assert read_artifact(tmp_path / "a.rushkit").weights is not None
+
+
+def test_votes_of_very_many_draws_are_not_taken(random, tmp_path):
+    """A file of a few kilobytes must not keep a reviewer's machine busy for days."""
+    write_artifact(tmp_path / "a.rushkit", told(random.artifact, attack__samples=10**12))
+    checks = checks_of(tmp_path / "a.rushkit")
+    assert checks["RV09"].status == "skipped"
+    assert "a vote of 1000000000000 draws takes too long" in checks["RV09"].says

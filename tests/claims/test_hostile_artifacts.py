@@ -198,6 +198,8 @@ def told(**changes: object) -> Callable[[bytes], bytes]:
 MANIFESTS: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
     "another schema": (told(schema=2), "RV18", "schema 2"),
     "no schema": (told(schema=None), "RV18", "schema None"),
+    "a schema that is no number": (told(schema=True), "RV18", "schema True"),
+    "votes without end": (told(attack__votes=10**15), "RV16", "attack.votes"),
     "another kind": (told(kind="rushkit certificate"), "RV18", "no claim"),
     "no table": (lambda data: b"[]", "RV18", "no claim"),
     "no JSON": (lambda data: b"{", "RV16", "was altered"),
