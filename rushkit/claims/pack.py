@@ -104,6 +104,11 @@ def check_packable(row: AttackRow, model: Checkpoint, with_weights: bool) -> Non
         raise UsageError(
             "images that lead to one class are no claim on robust accuracy, and are not packed", "leave --target out"
         )
+    check_weights(model, with_weights)
+
+
+def check_weights(model: Checkpoint, with_weights: bool) -> None:
+    """Raise UsageError for weights of a model that is code."""
     if with_weights and isinstance(model, GivenModel):
         raise UsageError(
             f"{model.facts.code} is code, which an artifact never holds",

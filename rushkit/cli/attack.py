@@ -256,7 +256,7 @@ def command(
         jobs = plan_jobs(recipe, *known, "logits" if recipe.model is None else recipe.model.answers)
         check_keeping(jobs, asked.save, other is not None, asked.export is not None)
         check_named_code(jobs, checkpoint)
-        packing.check_jobs(jobs)
+        packing.check_jobs(jobs, checkpoint)
         run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())
     with run:
         results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other, asked.folder)

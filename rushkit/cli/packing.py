@@ -55,11 +55,14 @@ class Packing:
         packed = {"save": True, "artifact": str(self.path), "with_weights": self.with_weights or None}
         return asked.model_copy(update=packed)
 
-    def check_jobs(self, jobs: Sequence[Job]) -> None:
-        """Raise UsageError unless one of the attacks that will run is the one to pack."""
+    def check_jobs(self, jobs: Sequence[Job], model: Checkpoint) -> None:
+        """Raise UsageError unless one of the attacks that will run is the one to pack, and its model can be packed."""
         if self.artifact is None:
             return
         from rushkit.claims.of_run import row_to_pack
+        from rushkit.claims.pack import check_weights
+
+        check_weights(model, self.with_weights)
 
         if any(job.plan.target is not None or job.section.smallest for job in jobs):
             raise UsageError(
@@ -69,8 +72,11 @@ class Packing:
 
 
 def pack_asked(asked: AttackAsked, results: Attacks, recipe: Recipe, model: Checkpoint) -> None:
-    """Pack an attack that has just finished, if that was asked for, by this command or by the one that it resumes."""
-    if asked.artifact and not current_place().rank:
+    """Pack an attack that has just finished, if that was asked for, by this command or by the one that it resumes.
+
+    Where an attack failed, the one that was to be packed may be missing, and nothing is.
+    """
+    if asked.artifact and not results.failed and not current_place().rank:
         from rushkit.claims.of_run import pack_attack
 
         pack_attack(results, recipe, model, Path(asked.artifact), bool(asked.with_weights))

@@ -101,6 +101,7 @@ def _verify_run(
     target: str, measured: Measured, packing: Packing, changes: list[str], seed: int | None, speaker: Speaker
 ) -> Verification:
     from rushkit.claims.of_run import model_of_run, pack_rows, recipe_of_run, saved_rows
+    from rushkit.claims.pack import check_weights
     from rushkit.claims.targets import certified_model, verify_run
     from rushkit.run.named import Wish, run_named
     from rushkit.setup.start import start_run
@@ -120,6 +121,8 @@ def _verify_run(
         raise UsageError(f"{info.path} is a certification, and artifacts hold attacked images", "leave --artifact out")
     model = _named_model(measured, recipe, changes, speaker)
     model = model or (certified_model(info, root) if certifies else model_of_run(info, root))
+    if model is not None:
+        check_weights(model, packing.with_weights)
     results = verify_run(info, model, changes, seed)
     with start_run(NAME, recipe, speaker, model) as run:
         results = run.write_results(results)

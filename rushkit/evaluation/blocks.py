@@ -13,6 +13,9 @@ from rushkit.results.threats import ByRule
 from rushkit.run.log_checks import demand
 from rushkit.setup.subject import Subject
 
+# The flags that ask for them.
+CORRUPTIONS, SHIFT = "--corruptions", "--shift"
+
 
 def threat_subject(subject: Subject, recipe: Recipe, block: int) -> ThreatSubject:
     """Return everything that the outcomes of these images depend on, without the corruptions or shifts themselves."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rushkit.corruptions import Parameters, check_images, corrupted, parameters_of
 from rushkit.distributed import ranks
 from rushkit.evaluation.baseline import Baseline
-from rushkit.evaluation.blocks import check_columns, joined, put, square_side, summed, threat_subject
+from rushkit.evaluation.blocks import CORRUPTIONS, check_columns, joined, put, square_side, summed, threat_subject
 from rushkit.recipe.schema import Corruption, Recipe
 from rushkit.results.evaluation import AccuracyRow
 from rushkit.results.intervals import accuracy_row, mean_interval
@@ -57,7 +57,7 @@ def measure_corruptions(
         UsageError: images of other than 1 or 3 channels, smaller than 8x8, or not square.
         Interrupted: a signal asked to stop; finished work is kept.
     """
-    settings, side = recipe.evaluate, square_side(subject, "--corruptions")
+    settings, side = recipe.evaluate, square_side(subject, CORRUPTIONS)
     check_images(subject.classifier.channels, side)
     kinds, strengths = list(settings.corruptions), sorted(settings.strengths)
     about = threat_subject(subject, recipe, BLOCK).with_changes(kinds=kinds, strengths=strengths)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from rushkit.corruptions import check_images
 from rushkit.evaluation.baseline import Baseline, baseline_of, check_same_images
+from rushkit.evaluation.blocks import CORRUPTIONS, SHIFT, square_side
 from rushkit.evaluation.corrupted import measure_corruptions
-from rushkit.evaluation.shifted import measure_shifts
+from rushkit.evaluation.shifted import largest_translation, measure_shifts
 from rushkit.recipe.schema import Recipe, Rule
 from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcomes
 from rushkit.results.intervals import accuracy_row
@@ -55,6 +57,7 @@ def evaluate(
     settings = recipe.evaluate
     with run_or_new(run, "evaluate", recipe, source) as run:
         subject = Subject.open(recipe, source, split=settings.split, limit=settings.limit, skip=settings.skip, run=run)
+        _check_threats(recipe, subject)
         errors = None if baseline is None else _errors_of(baseline, recipe, subject)
         samples, split, machine = sorted(set(settings.samples)), subject.split, subject.machine
         g = subject.smoothed(max(samples))
@@ -93,6 +96,14 @@ def evaluate(
             shifts=shifts,
         )
         return run.write_results(results)
+
+
+def _check_threats(recipe: Recipe, subject: Subject) -> None:
+    """Raise UsageError for images that the corruptions or shifts of a recipe are not defined for."""
+    if recipe.evaluate.corruptions:
+        check_images(subject.classifier.channels, square_side(subject, CORRUPTIONS))
+    if recipe.evaluate.shift:
+        largest_translation(recipe, square_side(subject, SHIFT))
 
 
 def _errors_of(baseline: Evaluation, recipe: Recipe, subject: Subject) -> Baseline:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rushkit.distributed import ranks
 from rushkit.errors import UsageError
-from rushkit.evaluation.blocks import check_columns, joined, put, square_side, summed, threat_subject
+from rushkit.evaluation.blocks import SHIFT, check_columns, joined, put, square_side, summed, threat_subject
 from rushkit.recipe.schema import Recipe, Rule
 from rushkit.results.evaluation import AccuracyRow
 from rushkit.results.intervals import accuracy_row
@@ -68,7 +68,7 @@ def measure_shifts(subject: Subject, recipe: Recipe, run: Run, clean: Sequence[A
         UsageError: the translations move the images out of sight, or these are not square.
         Interrupted: a signal asked to stop; finished work is kept.
     """
-    settings, side = recipe.evaluate, square_side(subject, "--shift")
+    settings, side = recipe.evaluate, square_side(subject, SHIFT)
     translation = largest_translation(recipe, side)
     grid = shift_grid(settings.rotation, translation, settings.grid)
     about = threat_subject(subject, recipe, BLOCK).with_changes(

@@ -125,6 +125,14 @@ def test_code_of_a_stranger_never_runs(cli, folder):
     assert (said.code, "RV07 other-weights" in said.out) == (1, True)
 
 
+def test_weights_of_code_are_refused_before_the_attack(fails, folder):
+    (folder / "net.py").write_text(NET)
+    given = ("--model", "net.py:Net", "--data", "digits", "--input-size", "8")
+    said = fails(2, *ATTACK, *SHORT, *given, "--artifact", "claim.rushkit", "--with-weights")
+    assert "net.py:Net is code, which an artifact never holds" in said.err
+    assert not (folder / "runs").exists()
+
+
 def test_an_attack_without_saved_images_says_what_would_save_them(fails, cli, runs):
     assert cli(*ATTACK, *SHORT).code == 0
     said = fails(2, "verify", only(runs, "attack").name)

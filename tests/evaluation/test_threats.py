@@ -13,6 +13,7 @@ from rushkit import registries
 from rushkit.corruptions import corrupted
 from rushkit.errors import Interrupted, RushkitError, UsageError
 from rushkit.evaluation import corrupted as corrupted_module
+from rushkit.evaluation import evaluate as evaluate_module
 from rushkit.evaluation import shifted as shifted_module
 from rushkit.evaluation.baseline import Baseline, baseline_of
 from rushkit.evaluation.blocks import square_side
@@ -242,6 +243,23 @@ class TestShifts:
     def test_translations_out_of_sight_are_refused(self, tiny, trained):
         with pytest.raises(UsageError, match="a translation by 8 pixels moves images of 8x8 out of sight"):
             evaluated(tiny(*MOVED, "evaluate.translation=8"), trained)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (("evaluate.shift=true", "evaluate.translation=8"), "out of sight"),
+        (("evaluate.corruptions=['fog']",), "9x9 pixels at least"),
+    ],
+)
+def test_images_that_a_threat_is_not_defined_for_are_refused_before_any_pass(tiny, trained, monkeypatch, changes, says):
+    def early(*_):
+        pytest.fail("the clean images were voted on first")
+
+    monkeypatch.setattr(evaluate_module, "count_outcomes", early)
+    monkeypatch.setattr("rushkit.corruptions.corrupt.SMALLEST", 9)
+    with pytest.raises(UsageError, match=says):
+        evaluated(tiny(*changes), trained)
 
 
 class Coin:
