@@ -38,6 +38,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.results.intervals import mean_interval
 from rushkit.results.notes import Check
 from rushkit.results.verification import Estimate, Verdict, VerifiedAttack
+from rushkit.results.words import plain_noise
 from rushkit.setup.components import build_noise
 from rushkit.system import Machine
 
@@ -95,8 +96,11 @@ def verify(
     checks = [check(case) for check in CHECKS]
     verdict = verdict_of(checks)
     manifest, attack = artifact.manifest, artifact.manifest.attack
-    claimed = estimate(artifact.right.tolist(), attack.votes)
+    claimed, claimed_clean = (
+        estimate(right.tolist(), attack.votes) for right in (artifact.right, artifact.clean_right)
+    )
     here = _estimate_of(case.attacked)
+    claim = claim_words(manifest, claimed, claimed_clean, plain_noise(recipe.noise), is_file)
     return VerifiedAttack(
         attack=attack.words(),
         split=manifest.data.split,
@@ -106,14 +110,14 @@ def verify(
         images=len(artifact),
         model=manifest.model.hash,
         claimed=claimed,
-        claimed_clean=estimate(artifact.clean_right.tolist(), attack.votes),
+        claimed_clean=claimed_clean,
         here=here,
         here_clean=_estimate_of(case.clean),
         digest=artifact.chain()[-1],
         verdict=verdict,
         checks=checks,
         sentence=sentence(manifest, checks, claimed, here, verdict),
-        claim=claim_words(manifest, claimed) if verdict == "consistent" else "",
+        claim=claim if verdict == "consistent" else "",
     )
 
 

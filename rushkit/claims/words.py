@@ -9,9 +9,9 @@ from rushkit.claims.manifest import Manifest
 from rushkit.recipe import toml
 from rushkit.recipe.radius import ball_words
 from rushkit.results.notes import Check, Status
-from rushkit.results.statements import BY_THE_AUTHOR, rule_words
+from rushkit.results.statements import BY_THE_AUTHOR, rule_words, weights_statement
 from rushkit.results.verification import Estimate, Verdict
-from rushkit.results.words import accuracy_words
+from rushkit.results.words import at_most_words, listed, noise_words
 from rushkit.rounding import counted, percent, percent_interval
 
 # What no verification shows.
@@ -51,15 +51,27 @@ def _data_limit(manifest: Manifest) -> int:
     return 0
 
 
-def claim_words(manifest: Manifest, claimed: Estimate) -> str:
-    """Return what may be said of an attack: an upper bound on robust accuracy, and of which images."""
+def claim_words(
+    manifest: Manifest, claimed: Estimate, clean: Estimate, noise: Mapping[str, object], is_file: bool
+) -> str:
+    """Return what may be said of an attack: an upper bound on robust accuracy, and of which images.
+
+    Args:
+        manifest: The manifest.
+        claimed: What the attack leaves.
+        clean: The accuracy on the same images without it.
+        noise: The noise of the votes, as a recipe has it.
+        is_file: Whether the attack is that of a file; else of a run.
+    """
     attack = manifest.attack
-    images = counted(manifest.images, "image")
+    images, vote = counted(manifest.images, "image"), listed(attack.words(), f"noise {noise_words(noise)}")
+    quoted = "" if attack.protocol == "strict" else " Only the protocol strict may be quoted, and this is not it."
     return (
-        f"On these {images} ({selection_words(manifest)}) the attack in this file ({attack.words()}) "
-        f"leaves at most {accuracy_words(claimed)} % right, clean errors counted as wrong. Each attacked image lies "
-        f"within {ball_words(attack.norm, attack.eps)} and was scored again here. A stronger attack may leave fewer. "
-        f"The weights have hash {manifest.model.hash}; compare it with the one published."
+        f"On these {images} ({selection_words(manifest)}) the attack in this {'file' if is_file else 'run'} "
+        f"({vote}) leaves {at_most_words(claimed)} right, clean errors counted as wrong, against "
+        f"{percent(clean.accuracy)} % of the same images clean. Each attacked image lies within "
+        f"{ball_words(attack.norm, attack.eps)} and was scored again here. A stronger attack may leave fewer."
+        f"{quoted} {weights_statement(manifest.model.hash)}"
     )
 
 

@@ -11,6 +11,8 @@ from claimed import IMAGES
 from rushkit.claims.artifact import read_artifact, write_artifact
 from rushkit.claims.canonical import decode
 from rushkit.claims.targets import verify_file
+from rushkit.claims.words import claim_words
+from rushkit.results.verification import Estimate
 
 
 def test_what_is_written_is_read_again(fixed, tmp_path):
@@ -64,3 +66,16 @@ def test_an_honest_claim_of_a_random_model_is_consistent(random, tmp_path):
     verification = verify_file(tmp_path / "a.rushkit", seed=1)
     assert verification.verdict == "consistent", verification.attacks[0].checks
     assert verification.attacks[0].here.votes == 10
+
+
+def test_what_may_be_said_is_rounded_up_and_names_noise_clean_accuracy_and_protocol(fixed):
+    left, clean = (Estimate(accuracy=accuracy, low=0.1, high=0.9, votes=1) for accuracy in (0.25001, 0.75))
+    noise = {"name": "uniform", "scale": 0.3}
+    weaker = claim_words(fixed.artifact.manifest, left, clean, noise, is_file=True)
+    assert "noise uniform scale 0.3) leaves at most 25.1 % [" in weaker
+    assert "against 75.0 % of the same images clean" in weaker
+    assert "Only the protocol strict may be quoted" in weaker
+    attack = fixed.artifact.manifest.attack.with_changes(protocol="strict")
+    strict = claim_words(fixed.artifact.manifest.with_changes(attack=attack), left, clean, noise, is_file=False)
+    assert "the attack in this run (" in strict
+    assert "may be quoted" not in strict

@@ -71,6 +71,9 @@ def test_what_is_said_of_an_artifact(cli, packed):
         "RV01 outside-the-ball",
         "On these 12 images (the first 12 of a fixed order of digits/test after data.limit = 32) ",
         "leaves at most",
+        "m = 2, noise ",
+        "% of the same images clean",
+        "Only the protocol strict may be quoted, and this is not it.",
         "A stronger attack may leave fewer",
         "What this cannot show: that no stronger attack exists",
     ):
