@@ -13,6 +13,7 @@ from rushkit.recipe.load import derive_recipe, read_recipe
 from rushkit.recipe.overrides import Changes
 from rushkit.recipe.schema import Recipe
 from rushkit.results.attacks import AttackRow, Attacks
+from rushkit.results.records import read
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.info import RunInfo, read_run_text
 from rushkit.run.names import RECIPE_FILE
@@ -25,8 +26,9 @@ def saved_rows(run: RunInfo) -> list[AttackRow]:
 
     Raises:
         UsageError: the run has no results, is no attack, or saved no images.
+        DataError: its results.json is damaged, or does not add up.
     """
-    results = run.record()
+    results = read(run.path)
     if not isinstance(results, Attacks):
         raise UsageError(
             f"{run.path} is a run of {run.verb or 'no command'} ({run.status}), and has no finished attack to verify",

@@ -24,6 +24,7 @@ from rushkit.errors import DataError, UsageError
 from rushkit.recipe.overrides import Changes
 from rushkit.recipe.schema import Recipe
 from rushkit.results.certification import Certification
+from rushkit.results.records import read
 from rushkit.results.verification import Verification, VerifiedAttack, VerifiedCertificates, worst
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.info import RunInfo
@@ -97,10 +98,10 @@ def verify_run(
 
     Raises:
         UsageError: no images were saved, or the model is code that is not named.
-        DataError: the data set is not here, or is not the one that was attacked.
+        DataError: results.json does not add up; the data set is not here, or is not the one that was attacked.
         CheckpointError: the model or the saved images are gone.
     """
-    if isinstance(run.record(), Certification):
+    if isinstance(read(run.path), Certification):
         recipe, seed = recipe_of_run(run, changes), fresh_seed(seed)
         certified = named or certified_model(run, recipe.system.runs_dir)
         certificates = verify_certification(run.path, certified, seed, changes)
@@ -128,7 +129,7 @@ def certified_model(run: RunInfo, root: str | Path) -> Checkpoint | None:
     """
     if run.about.model is not None:
         return model_of_run(run, root)
-    record = run.record()
+    record = read(run.path)
     wanted = record.model if isinstance(record, Certification) else ""
     return checkpoint_of_hash(wanted, (root, run.path.parent), run.about.parent)
 

@@ -14,10 +14,13 @@ from rushkit.certification.logged_counts import COUNTS_FILE, read_counts
 from rushkit.claims.certificates import verify_certification
 from rushkit.claims.recount import claimed_certificates, recount
 from rushkit.claims.redraw import Effort
-from rushkit.errors import UsageError
+from rushkit.claims.targets import verify_run
+from rushkit.errors import DataError, UsageError
 from rushkit.recipe.load import derive_recipe
 from rushkit.results import dump
+from rushkit.run.info import info_of
 from rushkit.run.log import chained
+from rushkit.run.shipped import shipped_folder
 from rushkit.run.source import resolve_from
 from rushkit.setup.model import recipe_of
 from rushkit.setup.start import start_run
@@ -248,3 +251,25 @@ def test_a_log_of_nonsense_is_found_without_reading_it(certified, model, tmp_pat
     shutil.copytree(certified("uniform l1"), copy)
     (copy / "counts" / COUNTS_FILE).write_bytes(first)
     assert failing(copy, model) == ["RV16"]
+
+
+def test_results_that_do_not_add_up_are_called_so(certified, tmp_path):
+    """A share that an editor raised is no share of its images, so that the file is read as damaged."""
+    run = tmp_path / certified("skipped").name
+    shutil.copytree(certified("skipped"), run)
+    table = json.loads((run / "results.json").read_text())
+    table["certified"][0]["accuracy"] = table["certified"][0]["high"] = 1.0
+    table["certified"][0]["count"] += 1
+    (run / "results.json").write_text(json.dumps(table))
+    with pytest.raises(DataError, match=r"results\.json is damaged"):
+        verify_run(info_of(run))
+
+
+def test_results_of_an_attack_that_do_not_add_up_are_called_so(tmp_path):
+    (shipped,) = shipped_folder().glob("*-attack-digits-*")
+    run = tmp_path / shipped.name
+    shutil.copytree(shipped, run)
+    text = (run / "results.json").read_text()
+    (run / "results.json").write_text(text.replace('"accuracy":', '"accuracy":1', 1))
+    with pytest.raises(DataError, match=r"results\.json is damaged"):
+        verify_run(info_of(run))
