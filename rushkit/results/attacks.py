@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 from typing import Protocol as Abstract
 
@@ -28,6 +28,7 @@ from rushkit.results.base import (
 from rushkit.results.distances import SmallestRow
 from rushkit.results.notes import Note
 from rushkit.results.rounds import AttackRound, Change
+from rushkit.results.taken import TakenByRule, TakenFor, check_known, check_votes
 from rushkit.results.unions import UnionRow, unfailing, union_shares
 from rushkit.results.words import accuracy_words
 
@@ -100,11 +101,15 @@ class VoteOutcomes(Record):
         images: (N,) positions in the limited split.
         right: Rule -> (N,) number of correct votes on the adversarial image.
         clean_right: Rule -> (N,) number of correct votes on the clean image.
+        taken_for: Rule -> what the same votes take the adversarial images for. Empty in records that did not keep it.
+        clean_taken_for: Rule -> what they take the clean images for; likewise.
     """
 
     images: list[Count]
     right: dict[Rule, list[Count]]
     clean_right: dict[Rule, list[Count]]
+    taken_for: TakenByRule = Field(default_factory=dict)
+    clean_taken_for: TakenByRule = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -130,6 +135,8 @@ class AttackOutcomes(Record):
             fewer than two doublings.
         queries: (N,) after how many queries of the model the attack found an image broken, as it saw it; 0: it was
             wrong before; -1: it was not broken. Empty for an attack that does not count queries.
+        taken_for: Rule -> what the same votes take the adversarial images for. Empty in records that did not keep it.
+        clean_taken_for: Rule -> what they take the clean images for; likewise.
     """
 
     images: list[Count]
@@ -141,6 +148,8 @@ class AttackOutcomes(Record):
     first_broken: dict[Rule, list[Climb]] = Field(default_factory=dict)
     last_fall: dict[Rule, list[Share]] = Field(default_factory=dict)
     queries: list[Choice] = Field(default_factory=list)
+    taken_for: TakenByRule = Field(default_factory=dict)
+    clean_taken_for: TakenByRule = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -329,6 +338,15 @@ class AttackRow(Record):
         """Return ``" to class 'cat'"``; empty without a target."""
         return "" if self.target is None else f" to class {shorten(self.target.name)!r}"
 
+    def every_taken_for(self) -> Iterator[TakenFor]:
+        """Yield what all its votes take the images for: its own, those of other numbers of draws and of models."""
+        voted: list[AttackOutcomes | VoteOutcomes] = [self.outcomes]
+        voted += [further.outcomes for further in self.rescored]
+        voted += [self.transfer.outcomes] if self.transfer is not None else []
+        for outcomes in voted:
+            yield from outcomes.taken_for.values()
+            yield from outcomes.clean_taken_for.values()
+
     def rescored_words(self) -> list[str]:
         """Return a sentence for each further number of draws that voted on the images."""
         return [
@@ -339,9 +357,16 @@ class AttackRow(Record):
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
+        labels = self.outcomes.labels
+        target = None if self.target is None else self.target.index
         _check_figures(self.images, self.votes, self.rules, self.outcomes.right)
+        check_votes(self.outcomes, labels, self.votes, target)
         for further in self.rescored:
             _check_figures(self.images, self.votes, further.rules, further.outcomes.right)
+            check_votes(further.outcomes, labels, self.votes, target)
+        if self.transfer is not None:
+            # Another model is always asked for the label.
+            check_votes(self.transfer.outcomes, labels, self.transfer.votes)
         if self.protocol == "strict" and any(deviation.weaker for deviation in self.deviations):
             raise ValueError("an attack that is weaker than strict is called strict")
         last = self.candidates[len(self.candidates) - len(self.own) :]
@@ -394,6 +419,7 @@ class Attacks(StageResults):
         data: The data set.
         noise: The smoothing distribution.
         attacks: A row for each attack, protocol and number of draws.
+        classes: Names of the model's classes; empty in records that did not keep what images are taken for.
         targeted: The rows of attacks towards a class, whose figures are no robust accuracy.
         smallest: The smallest distances that break each image, of attacks that searched these.
         failed: The attacks that raised an error, and so have no row.
@@ -405,6 +431,7 @@ class Attacks(StageResults):
     source: str
     data: str
     noise: Noise
+    classes: list[str] = Field(default_factory=list)
     attacks: list[AttackRow]
     targeted: list[AttackRow] = Field(default_factory=list)
     smallest: list[SmallestRow] = Field(default_factory=list)
@@ -417,6 +444,9 @@ class Attacks(StageResults):
             raise ValueError("rows with a target and rows without one are kept apart")
         for union in self.unions:
             _check_union(union, self.attacks)
+        for row in (*self.attacks, *self.targeted):
+            for taken in row.every_taken_for():
+                check_known(taken, len(self.classes))
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.auditing import Audit, AuditPoint
@@ -14,6 +14,7 @@ from rushkit.results.imported import Imported
 from rushkit.results.prediction import Prediction
 from rushkit.results.rows import Row, no_images, rows_of
 from rushkit.results.selftest import SelfTest
+from rushkit.results.taken import TakenFor
 from rushkit.results.threats import Corruptions, Shifts
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.results.verification import Estimate, Verification
@@ -179,14 +180,24 @@ def _attacked(row: AttackRow) -> Iterator[Row]:
 def _voted(row: AttackRow) -> Iterator[Row]:
     outcomes = row.outcomes
     for rule, right in outcomes.right.items():
+        taken = [_taken("", outcomes.taken_for.get(rule)), _taken("clean_", outcomes.clean_taken_for.get(rule))]
         columns = zip(
             outcomes.indices, outcomes.labels, outcomes.chosen, right, outcomes.clean_right[rule], strict=True
         )
-        for index, label, chosen, votes, clean in columns:
+        for place, (index, label, chosen, votes, clean) in enumerate(columns):
             # The candidates of a row that somebody else wrote may be fewer than it chose from.
             name = row.candidates[chosen].label if 0 <= chosen < len(row.candidates) else "clean"
             kept: Row = {"index": index, "label": label, "kept": name}
-            yield {"rule": rule, **kept, "right_votes": votes, "clean_right_votes": clean}
+            counted: Row = {"right_votes": votes, "clean_right_votes": clean}
+            said: Row = {key: values[place] for one in taken for key, values in one.items()}
+            yield {"rule": rule, **kept, **counted, **said}
+
+
+def _taken(prefix: str, taken: TakenFor | None) -> Mapping[str, list[int]]:
+    """Return the columns of the class that each image is taken for, and of the votes for it."""
+    if taken is None:
+        return {}
+    return {f"{prefix}taken_for": taken.classes, f"{prefix}taken_for_votes": taken.votes}
 
 
 def _search(row: SmallestRow) -> Row:

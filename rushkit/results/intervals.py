@@ -13,6 +13,7 @@ from rushkit import statistics
 from rushkit.recipe.schema import Norm, Rule
 from rushkit.results.attacks import AttackOutcomes, AttackRow, FailedAttack, Rescored, RuleFigures, VoteOutcomes
 from rushkit.results.logs import AttackBlock, TransferBlock
+from rushkit.results.taken import joined
 from rushkit.results.unions import Ball, UnionFigures, UnionRow, unfailing, union_shares
 
 # Sums of vote shares are rounded to this: coarser than their rounding error, finer than any share.
@@ -40,12 +41,14 @@ def attack_outcomes(blocks: Sequence[AttackBlock], indices: Sequence[int]) -> At
 
 
 def vote_outcomes(blocks: Sequence[AttackBlock] | Sequence[TransferBlock]) -> VoteOutcomes:
-    """Return the number of correct votes on every image of some blocks, by rule."""
+    """Return the votes on every image of some blocks, by rule."""
     rules = list(blocks[0].right)
     return VoteOutcomes(
         images=[image for block in blocks for image in block.images],
         right={rule: [count for block in blocks for count in block.right[rule]] for rule in rules},
         clean_right={rule: [count for block in blocks for count in block.clean_right[rule]] for rule in rules},
+        taken_for=joined([block.taken_for for block in blocks]),
+        clean_taken_for=joined([block.clean_taken_for for block in blocks]),
     )
 
 
@@ -59,7 +62,13 @@ def rescored_of(blocks: Sequence[AttackBlock], votes: int) -> list[Rescored]:
     rescored = []
     for number, first in enumerate(blocks[0].rescored):
         of_blocks = [
-            TransferBlock(images=block.images, right=votes_at.right, clean_right=votes_at.clean_right)
+            TransferBlock(
+                images=block.images,
+                right=votes_at.right,
+                clean_right=votes_at.clean_right,
+                taken_for=votes_at.taken_for,
+                clean_taken_for=votes_at.clean_taken_for,
+            )
             for block in blocks
             for votes_at in (block.rescored[number],)
         ]

@@ -10,6 +10,7 @@ from rushkit.recipe.schema import Corruption, Data, Noise, Norm, Rule
 from rushkit.results.base import Choice, Climb, Count, Number, Precision, Record, Share, Size
 from rushkit.results.certification import Mode
 from rushkit.results.notes import Note
+from rushkit.results.taken import TakenByRule
 from rushkit.results.threats import ByRule, Strength
 
 Uniform = Annotated[float, Field(gt=0, le=1)]
@@ -158,11 +159,14 @@ class FurtherVotes(Record):
         samples: Number of draws in each vote.
         right: Rule -> (N,) number of correct votes on the adversarial image.
         clean_right: Rule -> (N,) number of correct votes on the clean image.
+        taken_for, clean_taken_for: As in ``VoteOutcomes``, of these images.
     """
 
     samples: Number
     right: dict[Rule, list[Count]]
     clean_right: dict[Rule, list[Count]]
+    taken_for: TakenByRule = Field(default_factory=dict)
+    clean_taken_for: TakenByRule = Field(default_factory=dict)
 
 
 class AttackSubject(Record):
@@ -226,6 +230,7 @@ class AttackBlock(Record):
         chosen: (N,) number of the candidate whose image was kept; -1 for the clean image.
         right: Rule -> (N,) number of correct votes on the adversarial image.
         clean_right: Rule -> (N,) number of correct votes on the clean image.
+        taken_for, clean_taken_for: As in ``AttackOutcomes``, of these images.
         rescored: Votes of other numbers of draws on the same images.
         contributions: Attack -> number of images that it was the first to break.
         first_broken, last_fall: As in ``AttackOutcomes``, of these images.
@@ -241,6 +246,8 @@ class AttackBlock(Record):
     chosen: list[Choice]
     right: dict[Rule, list[Count]]
     clean_right: dict[Rule, list[Count]]
+    taken_for: TakenByRule = Field(default_factory=dict)
+    clean_taken_for: TakenByRule = Field(default_factory=dict)
     rescored: list[FurtherVotes] = Field(default_factory=list)
     contributions: dict[str, Count]
     first_broken: dict[Rule, list[Climb]] = Field(default_factory=dict)
@@ -279,11 +286,14 @@ class TransferBlock(Record):
         images: (N,) positions in the limited split.
         right: Rule -> (N,) number of correct votes on the adversarial image.
         clean_right: Rule -> (N,) number of correct votes on the clean image.
+        taken_for, clean_taken_for: As in ``VoteOutcomes``, of these images.
     """
 
     images: list[Count]
     right: dict[Rule, list[Count]]
     clean_right: dict[Rule, list[Count]]
+    taken_for: TakenByRule = Field(default_factory=dict)
+    clean_taken_for: TakenByRule = Field(default_factory=dict)
 
 
 class ThreatSubject(Record):

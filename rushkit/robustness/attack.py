@@ -47,7 +47,7 @@ from rushkit.run.folder import Run
 from rushkit.run.partial import Partials
 from rushkit.run.speaker import Speaker
 from rushkit.setup.components import data_name, size_note
-from rushkit.setup.model import load_classifier
+from rushkit.setup.model import Classifier, load_classifier
 from rushkit.setup.resumable import ItemFailed, Made, SharedLog, resumable
 from rushkit.setup.start import machine_of_run, run_or_new
 from rushkit.setup.subject import Subject
@@ -146,19 +146,20 @@ def attack(
             rows.append(row)
         if not rows and not distances:
             failures.raise_first()
-        return run.write_results(_results(recipe, source, rows, distances, failures))
+        return run.write_results(_results(recipe, classifier, rows, distances, failures))
 
 
 def _results(
-    recipe: Recipe, source: Checkpoint, rows: list[AttackRow], distances: list[SmallestRow], failures: Failures
+    recipe: Recipe, classifier: Classifier, rows: list[AttackRow], distances: list[SmallestRow], failures: Failures
 ) -> Attacks:
     """Return the contents of results.json; rows of targeted attacks stand apart."""
     attacks = [row for row in rows if row.target is None]
     return Attacks(
         recipe=recipe.name,
-        source=str(source.path),
+        source=str(classifier.checkpoint.path),
         data=data_name(recipe),
         noise=recipe.noise,
+        classes=list(classifier.classes) if rows else [],
         attacks=attacks,
         targeted=[row for row in rows if row.target is not None],
         smallest=distances,

@@ -17,13 +17,14 @@ from rushkit.attacks.cascade.attack import Cascade
 from rushkit.attacks.cascade.engine import SMALLER, Engine
 from rushkit.attacks.grid import on_grid
 from rushkit.attacks.result import AttackNote, AttackResult, NothingFinite
-from rushkit.attacks.scoring import RULES, count_right, count_right_by_rule, newly_wrong
+from rushkit.attacks.scoring import cast_votes, cast_votes_by_rule, newly_wrong
 from rushkit.attacks.targeted import towards
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.files import JSON
 from rushkit.recipe.schema import Attack, Rule
 from rushkit.results.logs import AttackBlock, FurtherVotes
 from rushkit.results.notes import Note, image_note, merged
+from rushkit.robustness.final_votes import final_votes, followed_by, no_votes
 from rushkit.robustness.own_attacks import OwnAttack
 from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import OnePanel, Plan, further_samples
@@ -143,6 +144,8 @@ def attack_block(
         chosen=search.chosen.tolist(),
         right=own.right,
         clean_right=own.clean_right,
+        taken_for=own.taken_for,
+        clean_taken_for=own.clean_taken_for,
         rescored=further,
         contributions=costs.contributions,
         first_broken=work.first_broken,
@@ -201,11 +204,8 @@ class _Work:
         self.first_broken: dict[Rule, list[int]] = {}
         self.last_fall: dict[Rule, list[float]] = {}
         self.queries: list[int] = []
-        # By the number of draws of a vote, first the m of the attack: the right votes of the images that are scored.
-        self.scored = {
-            m: FurtherVotes(samples=m, right={rule: [] for rule in RULES}, clean_right={rule: [] for rule in RULES})
-            for m in (g.samples, *further_samples(section, g.samples, plan))
-        }
+        # By the number of draws of a vote, first the m of the attack: the votes on the images that are scored.
+        self.scored = {m: no_votes(m) for m in (g.samples, *further_samples(section, g.samples, plan))}
 
     def _new_search(self) -> BestByRule:
         section, seed = self._section, derived_seed(self._seed, "selection")
@@ -291,18 +291,14 @@ class _Work:
                 rows = slice(start, start + _SCORED_AT_ONCE)
                 versions = {rule: kept.x_adv[rows] for rule, kept in self.search.best.items()}
                 x, keys = block.x[rows], block.keys[rows]
-                target = self._plan.target
-                y = block.y[rows] if target is None else torch.full_like(block.y[rows], target)
-                counted = {}
+                cast = {}
                 for m in self.scored:
                     g = self._g if m == self._g.samples else self._g.with_samples(m)
-                    right = count_right_by_rule(g, versions, y, votes, seed, keys)
-                    clean = count_right(g, x, y, votes, seed, keys, "clean")
-                    counted[m] = (right, clean) if target is None else (_others(right, votes), _others(clean, votes))
-                for m, (right, clean_right) in counted.items():
-                    for rule in RULES:
-                        self.scored[m].right[rule].extend(right[rule])
-                        self.scored[m].clean_right[rule].extend(clean_right[rule])
+                    attacked = cast_votes_by_rule(g, versions, votes, seed, keys)
+                    cast[m] = attacked, cast_votes(g, x, votes, seed, keys, "clean")
+                for m, (attacked, clean) in cast.items():
+                    more = final_votes(m, attacked, clean, block.y[rows], self._plan.target)
+                    self.scored[m] = followed_by(self.scored[m], more)
         except BaseException:
             self._store()
             raise
@@ -458,8 +454,3 @@ class _Work:
             }
             self._suite = Progress.restored(**suite, tensors=of_suite)
         return True
-
-
-def _others(counts: Mapping[Rule, list[int]], votes: int) -> dict[Rule, list[int]]:
-    """Return how many of ``votes`` votes on each image gave another class than the one that was counted."""
-    return {rule: [votes - count for count in of_images] for rule, of_images in counts.items()}

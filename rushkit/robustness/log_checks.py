@@ -9,7 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from rushkit.errors import UsageError
 from rushkit.paths import read_file
+from rushkit.results.logs import FurtherVotes
 from rushkit.results.notes import Note
+from rushkit.results.taken import check_votes
 from rushkit.run.log import read_chained
 from rushkit.run.log_checks import Record, check_seconds, demand, integers
 
@@ -37,7 +39,8 @@ def check_attack(
         demand(record["labels"] == list(labels[rows.start : rows.stop]), "a label is not that of its image")
         integers(record["chosen"], (len(rows),), -1, candidates - 1, "a chosen attack")
         _check_right(record, subject["worst by"], len(rows), subject["votes"])
-        _check_rescored(record.get("rescored", []), subject, len(rows))
+        _check_taken(record, record["labels"], subject["votes"], subject.get("target"))
+        _check_rescored(record.get("rescored", []), subject, record["labels"])
         for numbers in record.get("first_broken", {}).values():
             integers(numbers, (len(rows),), -2, rounds, "a round")
         for falls in record.get("last_fall", {}).values():
@@ -94,11 +97,14 @@ def check_version(path: Path, subject: Record) -> None:
         )
 
 
-def check_transfer(subject: Record, records: Sequence[Record], images: Sequence[int], rules: Sequence[str]) -> None:
+def check_transfer(
+    subject: Record, records: Sequence[Record], images: Sequence[int], labels: Sequence[int], rules: Sequence[str]
+) -> None:
     """Check the votes of another model on the adversarial images at the (N,) positions ``images``; raise ValueError."""
     for record, rows in zip(records, _blocks(records, len(images), subject["block"]), strict=True):
         demand(record["images"] == list(images[rows.start : rows.stop]), "its images do not follow each other")
         _check_right(record, rules, len(rows), subject["votes"])
+        _check_taken(record, labels[rows.start : rows.stop], subject["votes"])
 
 
 def _check_notes(notes: object) -> None:
@@ -121,12 +127,13 @@ def _check_shares(shares: object, images: int) -> None:
         demand(type(share) in (int, float) and 0 <= share <= 1, "a fall is no share")
 
 
-def _check_rescored(votes: object, subject: Record, images: int) -> None:
+def _check_rescored(votes: object, subject: Record, labels: Sequence[int]) -> None:
     demand(isinstance(votes, list), "its further votes are no list")
     draws = [one.get("samples") if isinstance(one, dict) else None for one in votes]  # type: ignore[attr-defined]
     demand(draws == subject.get("score samples", []), "further votes are missing")
     for one in votes:  # type: ignore[attr-defined]
-        _check_right(one, subject["worst by"], images, subject["votes"])
+        _check_right(one, subject["worst by"], len(labels), subject["votes"])
+        _check_taken(one, labels, subject["votes"], subject.get("target"))
 
 
 def _check_right(record: Record, rules: Sequence[str], images: int, votes: int) -> None:
@@ -134,3 +141,10 @@ def _check_right(record: Record, rules: Sequence[str], images: int, votes: int) 
         demand(list(record[key]) == list(rules), "a rule of voting is missing")
         for counts in record[key].values():
             integers(counts, (images,), 0, votes, "a number of votes")
+
+
+def _check_taken(record: Record, labels: Sequence[int], votes: int, target: int | None = None) -> None:
+    """Check what the votes take the images for; logs that were begun before it was kept do not say."""
+    keys = ("right", "clean_right", "taken_for", "clean_taken_for")
+    said = FurtherVotes(samples=1, **{key: record[key] for key in keys if key in record})
+    check_votes(said, labels, votes, target)

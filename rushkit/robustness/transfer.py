@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from rushkit.attacks.scoring import RULES, count_right
+from rushkit.attacks.scoring import RULES, cast_votes
 from rushkit.errors import UsageError
 from rushkit.noises import is_deterministic
 from rushkit.results.attacks import Transfer
 from rushkit.results.intervals import figures_by_rule, vote_outcomes
 from rushkit.results.logs import TransferBlock, TransferSubject
+from rushkit.robustness.final_votes import final_votes
 from rushkit.robustness.log_checks import check_transfer
 from rushkit.robustness.saved_images import SavedImages
 from rushkit.run.checkpoint import Checkpoint
@@ -40,7 +41,9 @@ class Target:
     def smoothed(self, m: int) -> SmoothedClassifier:
         """Return the model under its noise, voting with m draws in float32."""
         noise = build_noise(self.classifier.recipe)
-        return smoothed(self.classifier.network, noise, m, self.classifier.chunk(self.chunk))
+        g = smoothed(self.classifier.network, noise, m, self.classifier.chunk(self.chunk))
+        g.classes = self.classifier.classes
+        return g
 
 
 def transfer_target(checkpoint: Checkpoint, source: Classifier, machine: Machine, chunk: int) -> Target:
@@ -79,17 +82,22 @@ def transferred(
     checkpoint, noise = target.classifier.checkpoint, target.classifier.recipe.noise
     images, device, g = saved.images(), target.machine.device, target.smoothed(m)
     about = TransferSubject(model=checkpoint.hash, noise=noise, samples=m, votes=votes, seed=seed, block=BLOCK)
-    check = partial(check_transfer, images=images["indices"].tolist(), rules=RULES)
+    positions, labels = images["indices"].tolist(), images["labels"].tolist()
+    check = partial(check_transfer, images=positions, labels=labels, rules=RULES)
     log = SharedLog(run, f"{name}-on-{checkpoint.hash[:12]}.jsonl", about.to_table(), check)
 
     def make(start: int) -> Made:
         rows = slice(start, start + BLOCK)
         y = images["labels"][rows].to(device)
         keys, (x, _) = subject.indices[rows], subject.batch(rows)
+        attacked = cast_votes(g, images["images"][rows].to(device), votes, seed, keys)
+        counted = final_votes(m, attacked, cast_votes(g, x.to(device), votes, seed, keys, "clean"), y)
         block = TransferBlock(
             images=images["indices"][rows].tolist(),
-            right=count_right(g, images["images"][rows].to(device), y, votes, seed, keys),
-            clean_right=count_right(g, x.to(device), y, votes, seed, keys, "clean"),
+            right=counted.right,
+            clean_right=counted.clean_right,
+            taken_for=counted.taken_for,
+            clean_taken_for=counted.clean_taken_for,
         )
         return Made(block.to_table())
 

@@ -162,7 +162,9 @@ class Subject:
         network = self.network_attacked
         search = in_precision(network, self.machine) if self.machine.search_precision == "bf16" else None
         own = self.classifier.random
-        return SmoothedClassifier(network, self.noise, samples, self.chunk or None, 0, search, own)
+        g = SmoothedClassifier(network, self.noise, samples, self.chunk or None, 0, search, own)
+        g.classes = self.classifier.classes
+        return g
 
     def random_words(self) -> str:
         """Return a sentence on a network that is random by itself, which votes and attacks take for a fixed one.

@@ -11,6 +11,7 @@ from tiny_runs import QUIET, TINY, checkpoint_of, finetuned
 
 from rushkit.certification.certify import certify, recertify
 from rushkit.recipe.load import derive_recipe, load_recipe
+from rushkit.results.logs import FurtherVotes
 from rushkit.robustness.attack import attack
 from rushkit.setup.start import start_run
 
@@ -53,11 +54,9 @@ def beside(trained, counts, monkeypatch, tmp_path):
     """
 
     def make(right: dict[str, int], rule: str = "majority"):
-        def count_right(g, x, y, votes, seed, keys, purpose):
-            return {name: [min(number, votes)] * len(x) for name, number in right.items()}
-
-        def count_right_by_rule(g, versions, y, votes, seed, keys):
-            return count_right(g, y, y, votes, seed, keys, "score")
+        def final_votes(samples, attacked, clean, y, target):
+            counts = {name: [min(number, attacked[name].shape[1])] * len(y) for name, number in right.items()}
+            return FurtherVotes(samples=samples, right=counts, clean_right=counts)
 
         recipe = derive_recipe(
             trained[0],
@@ -69,8 +68,7 @@ def beside(trained, counts, monkeypatch, tmp_path):
             },
             {},
         )
-        monkeypatch.setattr("rushkit.robustness.block.count_right", count_right)
-        monkeypatch.setattr("rushkit.robustness.block.count_right_by_rule", count_right_by_rule)
+        monkeypatch.setattr("rushkit.robustness.block.final_votes", final_votes)
         with start_run("attack", recipe, QUIET, parent=str(trained[1].path)) as run:
             attack(recipe, trained[1], run, ("strict",))
         results = recertify(recipe, counts[0].path).to_json()

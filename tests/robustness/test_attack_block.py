@@ -17,7 +17,7 @@ from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.best import Best
 from rushkit.attacks.cascade import schedule
 from rushkit.attacks.result import gradient_notes
-from rushkit.attacks.scoring import count_right
+from rushkit.attacks.scoring import cast_votes
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
 from rushkit.results.notes import Note, image_note, merged
@@ -160,7 +160,7 @@ def test_what_a_cascade_found_is_kept_over_a_stop_while_it_is_scored(tmp_path, m
         raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(scored, "count_right_by_rule", stop)
+        patched.setattr(scored, "cast_votes_by_rule", stop)
         with pytest.raises(Stopped):
             record(partial)
     assert partial.load(0).meta["cascade"] is None
@@ -209,10 +209,10 @@ def test_a_stop_within_the_final_votes_keeps_the_search_and_the_votes_so_far(tmp
         scored.append(len(args[1]))
         if len(scored) == 2:
             raise Stopped
-        return count_right(*args)
+        return cast_votes(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("rushkit.robustness.block.count_right", stopping)
+        patch.setattr("rushkit.robustness.block.cast_votes", stopping)
         with pytest.raises(Stopped):
             attack_block(g, plan, section, block, 0, partial)
     resumed, _ = attack_block(g, plan, section, block, 0, partial)
