@@ -117,6 +117,7 @@ def _model(family: Family, name: str) -> Model:
         against_eps=measured.against_eps(attacks),
         against_passes=measured.passes(attacks),
         per_class=measured.per_class(confusion, attacks),
+        taken_for=measured.taken_for(family, attacks),
         certified=[_certified(run, results) for run, results in family.results(Certification)],
         audit=[_audit(run, results) for run, results in family.results(Audit)[-1:]],
         probe=measured.probes(family),

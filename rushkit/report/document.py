@@ -17,6 +17,7 @@ from rushkit.report.pictures.charts import Chart
 from rushkit.report.pictures.classes import per_class
 from rushkit.report.pictures.encoders import probe, training
 from rushkit.report.pictures.ladder import Ladder, ladder_of
+from rushkit.report.pictures.taken import taken_for
 from rushkit.report.protocols import search_words
 from rushkit.report.quoted import apart_words
 from rushkit.report.summary import audited_images
@@ -31,6 +32,7 @@ from rushkit.report.tables.fallen import fallen_table, surrogates_table
 from rushkit.report.tables.headlines import headline_table
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import published_table, table_1, table_1_heading
+from rushkit.report.tables.taken import confused_table, matrices
 from rushkit.report.tables.threats import kinds_table, means_table, rotations_table, shifts_table, unions_table
 from rushkit.report.tables.worst import worst_table
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts
@@ -163,6 +165,9 @@ class ModelPart:
         surrogates: How the stand-ins that its attacks followed answer beside it.
         transfer: How other models classify the images of its attacks.
         confusion: Its confusion matrix.
+        taken_for: What images are taken for under its lowest strict attack, in a sentence; empty without one.
+        taken_matrices: The same as matrices of the images as they are and under attack; none where it was not kept.
+        confused: The pairs of classes that are confused most under attack.
         commands: The commands that started its runs.
         versions: Versions of the packages that were used, by name.
     """
@@ -193,6 +198,9 @@ class ModelPart:
     audits: tuple[Audited, ...]
     probes: tuple[Probed, ...]
     confusion: Table | None
+    taken_for: str
+    taken_matrices: tuple[Table, ...]
+    confused: Table | None
     runs: Table
     commands: Sequence[str]
     versions: dict[str, str]
@@ -224,6 +232,7 @@ class Charts:
     against_eps: Sequence[Chart]
     against_passes: Sequence[Chart]
     per_class: Sequence[Chart]
+    taken_for: Sequence[Chart]
     certified: Sequence[Chart]
     probabilities: Sequence[Chart]
     audit: Sequence[Chart]
@@ -341,6 +350,7 @@ def build_document(report: Report, folder: Path | None = None) -> Document:
             against_eps=against_eps(models),
             against_passes=against_passes(models),
             per_class=per_class(models),
+            taken_for=taken_for(models),
             certified=certified(models),
             probabilities=probabilities(models),
             audit=audit(models),
@@ -407,6 +417,9 @@ def _model(model: Model, folder: Path | None) -> ModelPart:
         audits=tuple(map(_audited, model.audit)),
         probes=tuple(map(_probed, model.probe)),
         confusion=_confusion(model),
+        taken_for=model.taken_for.statement if model.taken_for else "",
+        taken_matrices=matrices(model.taken_for, model.name) if model.taken_for else (),
+        confused=confused_table(model.taken_for) if model.taken_for else None,
         runs=runs_table(model.runs, folder),
         commands=_commands(model),
         versions=versions,

@@ -12,6 +12,7 @@ from rushkit.report.distances import MeasuredDistances
 from rushkit.report.fallen import fell_to
 from rushkit.report.headlines import NOTHING, Headline
 from rushkit.report.significance import Significance
+from rushkit.report.taken import TakenUnderAttack
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts, MeasuredUnion
 from rushkit.report.worst import Worst
 from rushkit.results.attacks import AttackRow, RuleFigures
@@ -352,6 +353,7 @@ class Model(Figures):
         summary: Its results in sentences.
         attacks, targeted: Its attacks, and those towards a class.
         distances: The smallest distances at which attacks broke images.
+        taken_for: What images are taken for under its lowest strict attack; None without one.
         headline: The figures that a reader sees first, and the sentence on them.
         left_out: Section of the page -> the notes on runs whose figures it lacks; they are among ``notes`` too.
         notes, attack_notes: Notes that qualify all figures, and those of its attacks.
@@ -377,6 +379,7 @@ class Model(Figures):
     against_eps: list[EpsSeries]
     against_passes: list[PassesSeries]
     per_class: list[PerClass]
+    taken_for: TakenUnderAttack | None
     certified: list[MeasuredCertification]
     audit: list[MeasuredAudit]
     probe: list[MeasuredProbe]

@@ -35,6 +35,7 @@ from rushkit.report.protocols import (
     targeted_of,
     unusual_words,
 )
+from rushkit.report.taken import TakenUnderAttack, taken_under_attack
 from rushkit.report.threats import (
     MeasuredCorruptions,
     MeasuredShifts,
@@ -245,6 +246,17 @@ def per_class(matrix: Confusion | None, rows: Sequence[MeasuredAttack]) -> list[
         return []
     classes = classes_of_matrix(matrix.counts, matrix.classes)
     return [PerClass(matrix.run, matrix.data, matrix.noise, matrix.samples, "", classes)]
+
+
+def taken_for(family: Family, rows: Sequence[MeasuredAttack]) -> TakenUnderAttack | None:
+    """Return what images are taken for under the strict attack of ``per_class``; None without a strict one."""
+    strict = [row for row in rows if row.record.protocol == "strict"]
+    if not strict:
+        return None
+    row = min(strict, key=_asked_first)
+    classes = next(results.classes for run, results in family.results(Attacks) if run.path.name == row.run)
+    words = f"{row.record.in_ball()} {protocol_words(row.record)}"
+    return taken_under_attack(row.run, row.noise, row.record, words, classes)
 
 
 def _asked_first(row: MeasuredAttack) -> tuple[bool, bool, int, int, float]:

@@ -446,7 +446,7 @@ class Attacks(StageResults):
             _check_union(union, self.attacks)
         for row in (*self.attacks, *self.targeted):
             for taken in row.every_taken_for():
-                check_known(taken, len(self.classes))
+                check_known([*taken.classes, *row.outcomes.labels], len(self.classes))
         return self
 
 

@@ -107,10 +107,10 @@ def _check_image(index: int, most: int, counted: int, given: int, votes: int) ->
         raise ValueError(f"an image is taken for class {index} by {most} votes, and {given} give class {counted}")
 
 
-def check_known(taken: TakenFor, classes: int) -> None:
-    """Raise ValueError if images are taken for a class that is none of so many."""
-    if max(taken.classes, default=REJECTED) >= classes:
-        raise ValueError(f"an image is taken for class {max(taken.classes)} of {classes} classes")
+def check_known(indices: Sequence[int], classes: int) -> None:
+    """Raise ValueError if the class of an image, or what it is taken for, is none of so many classes."""
+    if max(indices, default=REJECTED) >= classes:
+        raise ValueError(f"an image is of class {max(indices)}, or taken for it, of {classes} classes")
 
 
 def _rank(index: int) -> float:

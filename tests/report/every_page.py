@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from study_cells import report_of
-from synthetic_runs import Runs, attack_row, attacks, audited, certification, evaluation, probed
+from synthetic_runs import CLASSES, Runs, attack_row, attacks, audited, certification, evaluation, probed, taken
 
 from rushkit.report.content import build_report
 from rushkit.report.document import build_document
@@ -25,7 +25,8 @@ from rushkit.run.info import RunInfo, find_runs
 def model_with_everything(runs: Runs) -> RunInfo:
     model = runs.model(argv=["rushkit", "finetune", *(f"--set=finetune.epochs={number}" for number in range(20))])
     runs.add("evaluate", model, evaluation([True] * 9 + [False] * 3))
-    runs.add("attack", model, attacks(*(attack_row([10] * 4 + [0] * 8, protocol) for protocol in ("weaker", "strict"))))
+    rows = [taken(attack_row([10] * 3 + [5] + [0] * 8, protocol)) for protocol in ("weaker", "strict")]
+    runs.add("attack", model, attacks(*rows, classes=CLASSES))
     runs.add("certify", model, certification([0.05, 0.15, 0.25, 0.25], [True, True, True, False]))
     runs.add("audit", model, audited("pass", "fail", "warn"))
     encoder = next(run for run in find_runs(runs.root) if run.verb == "pretrain")
@@ -46,7 +47,10 @@ def images() -> Panel:
                 View("change", picture(x[1] - x[0]), "change × 16"),
                 View("noisy", picture(x[0]), "one noisy look"),
             ),
-            tallies=(Tally("clean", 10, 10), Tally("attacked", right, 10)),
+            tallies=(
+                Tally("clean", 10, 10, "cat", 10),
+                Tally("attacked", right, 10, "cat" if right > 5 else "dog", max(right, 10 - right)),
+            ),
         )
         for index, (outcome, right) in enumerate([("broken", 2), ("still right", 9), ("wrong before", 0)])
     ]

@@ -33,6 +33,7 @@ from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcom
 from rushkit.results.imported import CleanCheck, Imported, Origin
 from rushkit.results.intervals import accuracy_row, figures_by_rule
 from rushkit.results.notes import Check
+from rushkit.results.taken import TakenFor
 from rushkit.results.together import Together, together_at
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.run.info import RunInfo, find_runs
@@ -224,9 +225,26 @@ def attack_row(
     )
 
 
-def attacks(*rows: AttackRow, noise: Noise = NOISE) -> Attacks:
+def attacks(*rows: AttackRow, noise: Noise = NOISE, classes: Sequence[str] = ()) -> Attacks:
     """Results of ``rushkit attack``."""
-    return Attacks(recipe="cifar10", source="x", data="cifar10", noise=noise, attacks=list(rows), failed=[])
+    about = {"recipe": "cifar10", "source": "x", "data": "cifar10", "noise": noise, "classes": list(classes)}
+    return Attacks(**about, attacks=list(rows), failed=[])
+
+
+def taken(row: AttackRow, others: int = len(CLASSES)) -> AttackRow:
+    """The row with what images are taken for: all wrong votes on an image give the class after its own."""
+    outcomes, votes = row.outcomes, row.votes
+
+    def most(counts: Sequence[int]) -> TakenFor:
+        pairs = [
+            max((right, -label), (votes - right, -((label + 1) % others)))
+            for label, right in zip(outcomes.labels, counts, strict=True)
+        ]
+        return TakenFor(classes=[-index for _, index in pairs], votes=[count for count, _ in pairs])
+
+    by_rule = {rule: most(counts) for rule, counts in outcomes.right.items()}
+    clean = {rule: most(counts) for rule, counts in outcomes.clean_right.items()}
+    return row.with_changes(outcomes=outcomes.with_changes(taken_for=by_rule, clean_taken_for=clean))
 
 
 def certified_row(radius: float, share: dict[str, Any], together: Together, strict: int = 0) -> CertifiedRate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from synthetic_runs import attack_row, attacks, audited, certification, evaluation
+from synthetic_runs import CLASSES, attack_row, attacks, audited, certification, evaluation, taken
 
 from rushkit.report.content import build_report
 from rushkit.report.document import build_document
@@ -28,10 +28,10 @@ def nine_models(runs):
         right = draw.random(IMAGES) < 0.9
         runs.add("evaluate", model, evaluation(right.tolist()))
         rows = [
-            attack_row((right * draw.integers(0, 11, IMAGES)).tolist(), eps=eps / 255, notes=[])
+            taken(attack_row((right * draw.integers(0, 11, IMAGES)).tolist(), eps=eps / 255, notes=[]))
             for eps in (2, 4, 8, 16)
         ]
-        runs.add("attack", model, attacks(*rows))
+        runs.add("attack", model, attacks(*rows, classes=CLASSES))
         results = certification(draw.random(IMAGES).tolist(), right.tolist(), reach=1.0)
         p_lower = draw.random(IMAGES).tolist()
         runs.add("certify", model, results.with_changes(outcomes=results.outcomes.with_changes(p_lower=p_lower)))

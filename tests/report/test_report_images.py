@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from PIL import Image
-from synthetic_runs import EPS, attack_row, attacks, evaluation, recipe_of
+from synthetic_runs import EPS, attack_row, attacks, evaluation, recipe_of, taken
 
 from rushkit.report.families import gather
 from rushkit.report.page.cards import Panel
@@ -39,12 +39,14 @@ class Digits:
     labels: list[int]
     runs: object
 
-    def attack(self, kept: torch.Tensor | None = None, **changes):
-        """Add an attack on the images, of which ``kept`` are saved."""
+    def attack(self, kept: torch.Tensor | None = None, named: bool = False, **changes):
+        """Add an attack on the images, of which ``kept`` are saved; ``named``: it says what they are taken for."""
         row = attack_row(ATTACKED, split="digits/test", labels=self.labels, samples=16)
         outcomes = row.outcomes.with_changes(clean_right={rule: list(CLEAN) for rule in row.outcomes.right})
         row = row.with_changes(outcomes=outcomes, saved="adversarial/pgd.safetensors" if kept is not None else "")
-        run = self.runs.add("attack", self.model, attacks(row.with_changes(**changes)), recipe=RECIPE, name="digits")
+        row = taken(row, 10) if named else row
+        results = attacks(row.with_changes(**changes), classes=list(map(str, range(10))))
+        run = self.runs.add("attack", self.model, results, recipe=RECIPE, name="digits")
         if kept is not None:
             path = run.path / row.saved
             path.parent.mkdir()
@@ -77,6 +79,29 @@ def test_the_outcome_of_a_tile_is_that_of_its_bars_and_both_are_the_record(digit
         assert (clean.right, right.right, tile.outcome) in recorded
         # The votes of a model that runs again would not be of the record: this one cannot run.
         assert (clean.votes, right.votes) == (10, 10)
+
+
+def test_a_tile_names_the_class_that_most_votes_give_by_the_votes_of_its_bars(digits):
+    digits.attack(kept=attacked(digits.images), named=True)
+    names = components.build_dataset(RECIPE).classes
+    for tile in digits.panel().tiles:
+        label, (clean, after) = names.index(tile.truth), tile.tallies
+        assert (clean.taken_for, clean.given) == (tile.truth, 10)
+        expected = (label, after.right) if after.right > 5 else ((label + 1) % 10, 10 - after.right)
+        if after.right != 5:
+            assert (names.index(after.taken_for), after.given) == expected
+        assert after.right <= after.given <= after.votes
+    text, (first, *_) = html_of(digits.panel()), digits.panel().tiles
+    other = names[(names.index(first.truth) + 1) % 10]
+    assert f"<span>{other} by 6 of 10, 4 right</span>" in text
+    assert f'alt="{first.truth}, attacked: taken for {other} by 6 of 10 votes, 4 right; broken"' in text
+    assert "is not said" not in digits.panel().caption
+
+
+def test_a_record_that_did_not_keep_the_classes_says_so_in_the_caption(digits):
+    digits.attack()
+    assert "Which class an image is taken for is not said" in digits.panel().caption
+    assert {tally.taken_for for tile in digits.panel().tiles for tally in tile.tallies} == {""}
 
 
 def test_half_of_the_votes_do_not_keep_an_image_right(digits):

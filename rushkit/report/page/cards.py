@@ -20,11 +20,28 @@ class View:
 
 @dataclass(frozen=True)
 class Tally:
-    """The votes on one version of an image: how many of them are right, of how many."""
+    """The votes on one version of an image.
+
+    Attributes:
+        words: Which version it is.
+        right: How many votes are right.
+        votes: How many there are.
+        taken_for: The class that most of them give; empty where that was not recorded.
+        given: How many of them give it.
+    """
 
     words: str
     right: int
     votes: int
+    taken_for: str = ""
+    given: int = 0
+
+    @property
+    def counts(self) -> str:
+        """What the votes say: ``"dog by 7 of 10, 2 right"``, or ``"2 of 10 right"`` where no class was recorded."""
+        if not self.taken_for:
+            return f"{self.right} of {self.votes} right"
+        return f"{self.taken_for} by {self.given} of {self.votes}, {self.right} right"
 
     @property
     def share(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from rushkit.report.page.cards import Tally
 from rushkit.report.protocols import protocol_words
 from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.evaluation import Evaluation
+from rushkit.results.taken import TakenFor
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.info import RunInfo
 from rushkit.setup import components
@@ -25,6 +27,7 @@ from rushkit.setup import components
 # The kinds of outcome of which a panel shows some each, before others.
 CONTRASTED = ("broken", "still right", "wrong", "right")
 _RULE: Rule = "majority"
+_NO_CLASSES = "Which class an image is taken for is not said: the attack is of a version that did not keep it."
 _NONE_KEPT = "No attacked images were kept: rushkit attack --save keeps them."
 
 
@@ -154,8 +157,10 @@ def _attacked(run: RunInfo, recipe: Recipe, row: AttackRow) -> Measured | None:
         adversarial = _adversarial(run, row, split)
         if adversarial is None:
             return None
-    votes = zip(row.outcomes.clean_right[_RULE], row.outcomes.right[_RULE], strict=True)
-    outcomes = tuple(_fate(clean, right, row.votes) for clean, right in votes)
+    clean, right = row.outcomes.clean_taken_for.get(_RULE), row.outcomes.taken_for.get(_RULE)
+    before = _tallies("clean", row.outcomes.clean_right[_RULE], row.votes, clean, classes)
+    after = _tallies("attacked", row.outcomes.right[_RULE], row.votes, right, classes)
+    outcomes = tuple(map(_fate, before, after))
     return Measured(recipe, split, classes, outcomes, adversarial, _attack_caption(row, adversarial is not None))
 
 
@@ -174,11 +179,24 @@ def _adversarial(run: RunInfo, row: AttackRow, split: Split) -> Tensor | None:
     return images if bool(within.all()) else None
 
 
-def _fate(clean: int, right: int, votes: int) -> Outcome:
-    """Return the outcome of an attack on an image, by the right votes on it before and after."""
-    tallies = Tally("clean", clean, votes), Tally("attacked", right, votes)
-    before, after = tallies
-    return Outcome("wrong before" if not before.won else "still right" if after.won else "broken", tallies)
+def _tallies(
+    words: str, right: Sequence[int], votes: int, taken: TakenFor | None, classes: Sequence[str]
+) -> list[Tally]:
+    """Return the votes on one version of every image, with the class that most give where the record has it."""
+    if taken is None:
+        return [Tally(words, count, votes) for count in right]
+    # A rejection, and a class that the data set has not, have no name.
+    names = dict(enumerate(classes))
+    return [
+        Tally(words, count, votes, names.get(index, "none of the classes"), given)
+        for count, index, given in zip(right, taken.classes, taken.votes, strict=True)
+    ]
+
+
+def _fate(before: Tally, after: Tally) -> Outcome:
+    """Return the outcome of an attack on an image, by the votes on it before and after."""
+    kind = "wrong before" if not before.won else "still right" if after.won else "broken"
+    return Outcome(kind, (before, after))
 
 
 def _attack_caption(row: AttackRow, kept: bool) -> str:
@@ -189,7 +207,8 @@ def _attack_caption(row: AttackRow, kept: bool) -> str:
         "right on the clean one, and not on the attacked one. The images are chosen to show some that are broken and "
         "some that are still right, in the order of the split."
     )
-    return words if kept else f"{words} {_NONE_KEPT}"
+    known = "" if _RULE in row.outcomes.taken_for else _NO_CLASSES
+    return " ".join(filter(None, (words, known, "" if kept else _NONE_KEPT)))
 
 
 def _evaluated(recipe: Recipe, evaluation: Evaluation) -> Measured | None:

@@ -12,8 +12,8 @@ from rushkit.report.tables.cells import name_cell, share_cell
 from rushkit.results.words import accuracy_words, listed, low_words, noise_words
 
 # Up to so many classes a confusion matrix is a table; beyond, its largest entries are listed.
-_MOST_CLASSES = 16
-_MOST_CONFUSED = 20
+MOST_CLASSES = 16
+MOST_CONFUSED = 20
 
 
 def accuracy_table(rows: Sequence[AccuracyRow], caption: str = "") -> Table:
@@ -74,7 +74,7 @@ def _rule_column(rule: str) -> Column[_Predicted]:
 
 def confusion_table(confusion: Confusion, caption: str) -> Table:
     """Return true against predicted classes; for many classes only the most confused pairs."""
-    if len(confusion.classes) > _MOST_CLASSES:
+    if len(confusion.classes) > MOST_CLASSES:
         return _worst_pairs(confusion, f"{caption}: the most frequent confusions")
     headings = [Heading("is \\ taken for", left=True, kind="text", head_kind="text", media=PAGE)]
     headings += [Heading(name, media=PAGE) for name in confusion.classes]
@@ -85,7 +85,7 @@ def confusion_table(confusion: Confusion, caption: str) -> Table:
             Cell(str(count or ""), kind="hit" if index == other else "miss", shade=count / total)
             for other, count in enumerate(counts)
         )
-        rows.append((Cell(confusion.classes[index], strong=True), *cells))
+        rows.append((Cell(confusion.classes[index], strong=True, head=True), *cells))
     return Table(tuple(headings), tuple(rows), caption, kind="matrix sticky")
 
 
@@ -106,7 +106,7 @@ def _worst_pairs(confusion: Confusion, caption: str) -> Table:
         for other, count in enumerate(row)
         if truth != other and count
     )
-    pairs = [_Pair(-count, names[i], names[j], sum(counts[i])) for count, i, j in wrong[:_MOST_CONFUSED]]
+    pairs = [_Pair(-count, names[i], names[j], sum(counts[i])) for count, i, j in wrong[:MOST_CONFUSED]]
     columns: list[Column[_Pair]] = [
         column("class", lambda pair: pair.truth, left=True, media=PAGE),
         column("taken for", lambda pair: pair.taken_for, left=True, media=PAGE),
