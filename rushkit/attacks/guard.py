@@ -44,6 +44,25 @@ def untouched(model: nn.Module, seed: int) -> Iterator[None]:
                     buffer.copy_(before)
 
 
+class Weights:
+    """The weights of a model, to be put back where somebody's code may have changed them.
+
+    Args:
+        model: Its parameters are copied; ``untouched`` restores all else.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._kept = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
+
+    def put_back(self) -> bool:
+        """Put back what was changed, and return whether anything was."""
+        changed = [(parameter, before) for parameter, before in self._kept if not torch.equal(parameter, before)]
+        with torch.no_grad():
+            for parameter, before in changed:
+                parameter.copy_(before)
+        return bool(changed)
+
+
 def _random_state() -> dict[str, Any]:
     # A seed set before CUDA starts would take effect only later, so CUDA is initialised now if there is a GPU.
     if torch.cuda.is_available():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rushkit.attacks.guard import untouched
+from rushkit.attacks.guard import Weights, untouched
 from rushkit.attacks.norms import length, rounding, settle
 from rushkit.errors import Busy, Interrupted, Replaced, UsageError, shorten
 from rushkit.named_code import ALSO, consented, run_code, source_hash
@@ -78,7 +78,8 @@ class OwnAttack:
         """Call the attack on some images, and return what it found, moved into ball and box.
 
         It gets copies of the images and labels. An error ends it, and so does an answer that is no tensor of as many
-        images; what it changed of the model's modes, buffers and random state is put back.
+        images, or a change of the labels or the model's weights; what it changed of the model's weights, modes, buffers
+        and random state is put back.
 
         Args:
             g: The model under its noise: (N, C, H, W) -> (N, K) log p̄, differentiable, with draws of its own stream.
@@ -93,7 +94,7 @@ class OwnAttack:
         """
         seed = derived_seed(seed, "own attack")
         none = Versions(torch.empty(0, dtype=torch.int64, device=x.device), x[:0])
-        theirs = y.clone()
+        theirs, weights = y.clone(), Weights(g)
         try:
             with torch.inference_mode(False), untouched(g, seed), torch.enable_grad(), g.fresh_noise(seed):
                 returned = self.call(g, x.clone(), theirs, section.eps, section.norm, seed)
@@ -103,7 +104,10 @@ class OwnAttack:
             said = (str(error).strip().splitlines() or [""])[0]
             where = line_of(error, Path(self.place))
             return replace(none, notes=(self._ended(f"{where}{type(error).__name__}: {said}", keys),))
-        if why := _misfit(returned, x) or ("it changed the labels" if not torch.equal(theirs, y) else ""):
+        finally:
+            changed = weights.put_back()
+        labels = "" if torch.equal(theirs, y) else "it changed the labels"
+        if why := _misfit(returned, x) or labels or ("it changed the model's weights" if changed else ""):
             return replace(none, notes=(self._ended(why, keys),))
         return self._within(returned.detach().to(x), section, x, keys)
 

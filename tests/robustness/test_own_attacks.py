@@ -29,8 +29,12 @@ SECTION = Attack(type="pgd", norm="linf", eps=0.1)
 class Blind(nn.Module):
     """A linear classifier of two classes by the mean pixel, above .5 or not, without a slope."""
 
+    def __init__(self):
+        super().__init__()
+        self.sign = nn.Parameter(torch.ones(()))
+
     def forward(self, x):
-        mean = x.detach().mean(dim=(1, 2, 3))
+        mean = self.sign * x.detach().mean(dim=(1, 2, 3))
         return torch.stack([0.5 - mean, mean - 0.5, mean - 9], dim=1) + 0 * x.sum()
 
 
@@ -146,6 +150,17 @@ def leaving(model, x, y, eps, norm, seed):
     sys.exit(3)
 
 
+def reweighting(model, x, y, eps, norm, seed):
+    with torch.no_grad():
+        next(model.parameters()).neg_()
+    return x
+
+
+def reweighting_and_raising(model, x, y, eps, norm, seed):
+    reweighting(model, x, y, eps, norm, seed)
+    raise KeyError("gone")
+
+
 def relabelling(model, x, y, eps, norm, seed):
     y.fill_(2)
     return x
@@ -155,6 +170,8 @@ ENDED = {
     raising: "ValueError: no luck",
     leaving: "SystemExit: 3",
     relabelling: "it changed the labels",
+    reweighting: "it changed the model's weights",
+    reweighting_and_raising: "KeyError: 'gone'",
     (lambda model, x, y, *_: (x, y)): "it returned tuple, not a tensor",
     (lambda model, x, y, *_: x[:2]): r"it returned shape (2, 1, 4, 4) for images (5, 1, 4, 4)",
     (lambda model, x, y, *_: (255 * x).to(torch.uint8)): "it returned uint8",
