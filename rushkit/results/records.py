@@ -108,7 +108,8 @@ def first_problem(error: ValidationError) -> str:
     """Return the first validation error of a record, such as ``"accuracy.0.low: Field required"``."""
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(map(str, problem["loc"]))
-    return f"{place}: {problem['msg']}" if place else problem["msg"]
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 def _whole(text: str) -> int:
