@@ -12,6 +12,7 @@ from rushkit.report.families import gather
 from rushkit.report.measured import against_eps, attack_rows, table_1
 from rushkit.report.protocols import attack_pairs, attacks_of, protocol_words, upper_bounds
 from rushkit.report.search import change_words, convergence_note, definition_note, has_converged, passes_an_image
+from rushkit.report.sheets.sheet import sheet_of
 from rushkit.report.tables.attacks import attacks_table
 from rushkit.report.terminal.headline import headline
 from rushkit.results.attacks import variant_words
@@ -131,6 +132,13 @@ def test_a_row_says_its_passes_and_what_twice_as_many_would_change():
     assert has_converged(near)
     row = row.with_changes(convergence={"majority": near})
     assert convergence_note(row) == "twice the passes: 0.0 [−1.9, 0.0] points"
+
+
+def test_what_twice_the_passes_would_change_is_said_of_each_ball():
+    near = Change(estimate=0.0, low=-0.019, high=0.0)
+    rows = [attack_row([10, 0], eps=eps, rounds=[CLIMB], convergence={"majority": near}) for eps in (EPS, 2 * EPS)]
+    notes = [part for part in sheet_of(attacks(*rows)) if isinstance(part, str) and "twice the passes" in part]
+    assert [note.partition(", strict")[0] for note in notes] == ["note: pgd l-inf 8/255", "note: pgd l-inf 16/255"]
 
 
 def test_a_note_names_the_version_and_every_number_of_the_search():

@@ -17,7 +17,7 @@ from rushkit.report.sheets.sheet import Part, Sheet, Titled, sheet_of
 from rushkit.report.tables import accuracy, attacks, audits, certificates, distances, selftests, threats
 from rushkit.report.tables.fallen import fallen_table, surrogates_table
 from rushkit.report.threats import corruptions_of_run, shifts_of_run, union_gaps, unions_of_run
-from rushkit.results.attacks import Attacks
+from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Evaluation, Probe
@@ -92,12 +92,16 @@ def _(results: Attacks) -> Sheet:
     notes = [note for pair in attack_pairs(rows) for note in above_paper(pair)]
     notes += dict.fromkeys(note for row in rows for note in row.notes)
     notes += dict.fromkeys(note.text for row in results.smallest for note in row.notes)
-    notes += [f"{protocol_words(row.record)}, m = {row.record.samples}: {note}" for row, note in _converged(rows)]
+    notes += [f"{_named(row.record)}: {note}" for row, note in _converged(rows)]
     notes += dict.fromkeys(filter(None, (definition_note(row.record) for row in rows)))
     notes += union_gaps(results)
     parts += [f"note: {note}" for note in notes]
     parts += [f"failed: {row.words()}" for row in results.failed]
     return (*parts, PROTOCOL_NOTE)
+
+
+def _named(row: AttackRow) -> str:
+    return f"{row.in_ball()}, {protocol_words(row)}, m = {row.samples}"
 
 
 def _converged(rows: Sequence[MeasuredAttack]) -> list[tuple[MeasuredAttack, str]]:
