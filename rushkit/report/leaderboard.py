@@ -22,6 +22,7 @@ from rushkit.report.protocols import attacks_of, upper_bounds
 from rushkit.report.table import Table
 from rushkit.report.tables.ranked import Ranked, Unranked, ranked_places, ranking_table, unranked_table
 from rushkit.results.auditing import Audit
+from rushkit.results.verification import VerifiedAttack
 from rushkit.results.words import PROTOCOL_SENTENCES
 from rushkit.rounding import counted
 
@@ -150,7 +151,7 @@ def _folders(folder: Path) -> list[Path]:
 def _ranked(entry: Entry, beside: Path) -> list[Ranked]:
     """Return the rows of an entry, one for each ball: the attack that leaves least of those scored again."""
     assert entry.published is not None
-    scored = [one for one in entry.attacks if one.found.verdict == "consistent"]
+    scored = [one for one in entry.attacks if not _unscored(one.found)]
     lowest: dict[tuple[str, str, float], MeasuredAttack] = {}
     for row in upper_bounds([measured for one in scored for measured in _measured(one)]):
         key = row.record.split, row.record.norm, row.record.eps
@@ -185,8 +186,16 @@ def _verified(row: MeasuredAttack, certified: int) -> tuple[str, ...]:
 def _reasons(entry: Entry) -> tuple[str, ...]:
     if entry.problems:
         return tuple(shorten(problem, 300) for problem in entry.problems)
-    unscored = [one.found.sentence for one in entry.attacks if one.found.verdict != "consistent"]
+    unscored = [why for one in entry.attacks if (why := _unscored(one.found))]
     return tuple(unscored) or ("no strict attack with saved images: there is nothing that could be scored again",)
+
+
+def _unscored(found: VerifiedAttack) -> str:
+    """Return why a verified attack has no rank; empty if it may have one."""
+    if found.verdict != "consistent":
+        return found.sentence
+    chosen = any((check.code, check.status) == ("RV05", "warn") for check in found.checks)
+    return f"{counted(found.images, 'image')} {found.selection}: no rule chose them" if chosen else ""
 
 
 def _name(entry: Entry) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from synthetic_runs import attack_row, attacks
 
 from rushkit.claims import entries
-from rushkit.claims.entries import verify_entry
+from rushkit.claims.entries import CheckedAttack, Entry, verify_entry
 from rushkit.documents.models import RankedBall
 from rushkit.errors import UsageError
-from rushkit.report.leaderboard import Board, make_leaderboard
+from rushkit.report.leaderboard import Board, build_leaderboard, make_leaderboard
 from rushkit.report.make import families_of
 from rushkit.report.protocols import attacks_of
 from rushkit.report.publishing import publish
 from rushkit.report.tables.ranked import Ranked
+from rushkit.results.notes import Check
+from rushkit.results.verification import Estimate, VerifiedAttack
 
 HOSTILE = "<script>alert(1)<"
 
@@ -65,6 +68,34 @@ def test_models_of_equal_strict_accuracy_share_a_rank():
     board = Board("board-1", "digits/test, l-inf 0.1", rows)
     assert [row[0].text for row in board.table.rows] == ["1", "2", "2", "4"]
     assert [model.rank for model in RankedBall.of(board).models] == [1, 2, 2, 4]
+
+
+@pytest.mark.parametrize("status", ["pass", "warn"])
+def test_images_that_the_author_chose_are_not_ranked(tmp_path, status):
+    """Who chooses the images chooses the share that stays right."""
+    run = attacks(attack_row([8, 8, 0, 0]))
+    share = Estimate(accuracy=0.5, low=0.1, high=0.9, votes=8)
+    found = VerifiedAttack(
+        attack="pgd",
+        split="digits/test",
+        selection="of digits/test, chosen by the author",
+        norm="linf",
+        eps=0.1,
+        images=4,
+        model="0" * 64,
+        claimed=share,
+        claimed_clean=share,
+        digest="0" * 64,
+        verdict="consistent",
+        checks=[Check(code="RV05", name="images-selected", status=status, says="", figures={})],
+        sentence="4 images: consistent",
+    )
+    published = SimpleNamespace(claims=SimpleNamespace(model=SimpleNamespace(weights="0" * 64)))
+    entry = Entry(tmp_path / "mine", published, attacks=(CheckedAttack(run, run.attacks[0], found),))
+    made = build_leaderboard([entry], tmp_path)
+    assert len(made.boards) == (status == "pass")
+    reasons = [row.reasons for row in made.unranked]
+    assert reasons == ([] if made.boards else [("4 images of digits/test, chosen by the author: no rule chose them",)])
 
 
 def test_whatever_breaks_an_entry_is_a_reason(folder, monkeypatch):
