@@ -107,7 +107,11 @@ def _verify_run(
     from rushkit.setup.start import start_run
 
     root = runs_root(changes)
-    info, note = run_named(target, root, (Wish(("attack", "certify")),))
+    try:
+        info, note = run_named(target, root, (Wish(("attack", "certify")),))
+    except UsageError as error:
+        hints = filter(None, (error.hint, "an artifact is a file, and none lies there"))
+        raise UsageError(error.message, "; ".join(hints)) from error
     if note:
         speaker.say(note)
     certifies = info.stage == "certify"

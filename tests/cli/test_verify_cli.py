@@ -147,6 +147,7 @@ def test_an_attack_without_saved_images_says_what_would_save_them(fails, cli, ru
     ("words", "message"),
     [
         (("verify", "nothing"), "there is no run 'nothing'"),
+        (("verify", "gone/claim.rushkit"), "an artifact is a file, and none lies there"),
         (("verify", "shipped/digits"), "has no finished attack to verify"),
         (("verify", "shipped/digits", "--set", "noise.scale=3"), "by the recipe that it was made with"),
         (("verify", "x", "--with-weights"), "--with-weights without --artifact"),
