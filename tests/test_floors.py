@@ -334,7 +334,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
             "worst",
         },
         {"against_passes", "classes", "figures", "paper"},
-        {"compare", "curves", "protocols", "quoted", "taken_together", "unfilled"},
+        {"compare", "curves", "protocols", "quotable", "quoted", "taken_together", "unfilled"},
         {"measured", "numbers", "tables"},
         {"beside", "listing", "rungs", "spreadsheet"},
         {"pictures", "ranking", "sheets", "summary"},

@@ -79,17 +79,23 @@ def _results(model: Model) -> Iterator[JSON]:
     """Yield the results of a model index: accuracies in [0, 1], each named by the bound that it is."""
     for clean in model.accuracy:
         if clean.rule == "majority":
-            vote = f"accuracy without an attack, m = {clean.samples}"
+            vote = f"accuracy without an attack, m = {clean.samples}, n = {clean.images}"
             yield _result(clean.data, vote, round(clean.accuracy, _DIGITS))
     for attacked in upper_bounds(model.attacks):
         row, share = attacked.record, attacked.majority
-        attack = f"{row.attack} {ball_words(row.norm, row.eps)} {protocol_words(row)}, m = {row.samples}"
+        attack = (
+            f"{row.attack} {ball_words(row.norm, row.eps)} {protocol_words(row)}, m = {row.samples}, n = {row.images}"
+        )
         yield _result(row.split, f"upper bound: accuracy under {attack}", _rounded(math.ceil, share.accuracy))
     for certified in model.certified:
         one = certified.record
         for radius in one.certified:
             ball = f"{norm_words(one.norm)} {eps_words(radius.radius)}"
-            yield _result(one.data, f"lower bound: certified accuracy at {ball}", _rounded(math.floor, radius.value))
+            yield _result(
+                one.data,
+                f"lower bound: certified accuracy at {ball}, n = {one.images}",
+                _rounded(math.floor, radius.value),
+            )
 
 
 def _result(data: str, name: str, value: float) -> JSON:

@@ -19,6 +19,7 @@ from rushkit.report.figures import MeasuredAttack
 from rushkit.report.links import link_from
 from rushkit.report.page.render import render_html
 from rushkit.report.protocols import attacks_of, upper_bounds
+from rushkit.report.quotable import lowest, most_images
 from rushkit.report.table import Table
 from rushkit.report.tables.ranked import Ranked, Unranked, ranked_places, ranking_table, unranked_table
 from rushkit.results.auditing import Audit
@@ -149,14 +150,12 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _ranked(entry: Entry, beside: Path) -> list[Ranked]:
-    """Return the rows of an entry, one for each ball: the attack that leaves least of those scored again."""
+    """Return the rows of an entry, one for each ball: of the attacks that were scored again the one to quote."""
     assert entry.published is not None
     scored = [one for one in entry.attacks if not _unscored(one.found)]
-    lowest: dict[tuple[str, str, float], MeasuredAttack] = {}
+    balls: dict[tuple[str, str, float], list[MeasuredAttack]] = {}
     for row in upper_bounds([measured for one in scored for measured in _measured(one)]):
-        key = row.record.split, row.record.norm, row.record.eps
-        if key not in lowest or row.majority.accuracy < lowest[key].majority.accuracy:
-            lowest[key] = row
+        balls.setdefault((row.record.split, row.record.norm, row.record.eps), []).append(row)
     certified = tuple(one.results for one in entry.certifications if one.found.verdict != "inconsistent")
     audits = [record for record, _ in entry.records if isinstance(record, Audit)]
     return [
@@ -169,7 +168,7 @@ def _ranked(entry: Entry, beside: Path) -> list[Ranked]:
             verified=_verified(row, len(certified)),
             weights=entry.published.claims.model.weights,
         )
-        for row in lowest.values()
+        for row in (lowest(most_images(rows)) for rows in balls.values())
     ]
 
 

@@ -35,6 +35,7 @@ from rushkit.report.protocols import (
     targeted_of,
     unusual_words,
 )
+from rushkit.report.quotable import on_test
 from rushkit.report.taken import TakenUnderAttack, taken_under_attack
 from rushkit.report.threats import (
     MeasuredCorruptions,
@@ -58,8 +59,6 @@ from rushkit.robustness.deviations import PUBLISHED, WEAKER
 COLUMN_PROTOCOLS = ("paper", "strict")
 # The attacks that it has columns for.
 _COLUMNS = ("pgd", "autoattack")
-# The split that it is about.
-TEST = "test"
 
 
 def accuracy_rows(family: Family) -> list[AccuracyRow]:
@@ -134,11 +133,6 @@ def shift_rows(family: Family) -> list[MeasuredShifts]:
     """Return the newest search of rotations and translations on the most images, for each data set and noise."""
     runs = family.results(Evaluation)
     return latest(one for run, results in runs for one in shifts_of_run(run.path.name, results))
-
-
-def on_test(split: str) -> bool:
-    """Return whether "cifar10/test", say, is the test split."""
-    return split.rpartition("/")[2] == TEST
 
 
 def probes(family: Family) -> list[MeasuredProbe]:

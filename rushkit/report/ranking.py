@@ -10,6 +10,7 @@ from rushkit.report.listing import Listed
 from rushkit.report.numbers import LESS_IS_BETTER, NAMES, Number
 from rushkit.report.places import shared_places
 from rushkit.results.jsonable import Figures
+from rushkit.results.words import listed
 from rushkit.run.lineage import ancestors, parents
 
 
@@ -42,7 +43,7 @@ class Ranking(Figures):
 
     Attributes:
         by: The name of the figure.
-        what: On what and how it was measured.
+        what: On what, how and on how many images it was measured.
         rows: The runs.
     """
 
@@ -52,7 +53,10 @@ class Ranking(Figures):
 
 
 def rankings(rows: Sequence[Listed], by: str) -> list[Ranking]:
-    """Return a ranking for each way in which a figure was measured, that of the most runs first.
+    """Return a ranking for each way and number of images in which a figure was measured.
+
+    That of the most runs comes first, of equals that of the most images. Few images are never ranked beside many: a
+    figure of theirs is the best by chance.
 
     Raises:
         UsageError: no figure is called so, or no run has it.
@@ -63,20 +67,25 @@ def rankings(rows: Sequence[Listed], by: str) -> list[Ranking]:
     above = parents([row.run for row in rows])
     stages = {row.run.path.name: row.run.stage for row in rows}
     sign = 1 if by in LESS_IS_BETTER else -1
-    groups: dict[str, list[tuple[float, Listed, str, Number]]] = {}
+    groups: dict[tuple[str, int], list[tuple[float, Listed, str, Number]]] = {}
     for row in rows:
         name = row.run.path.name
         line = [name, *ancestors(name, above)]
         model = next((one for one in line if stages[one] in ("finetune", "pretrain")), name)
         for number in row.numbers:
             if number.name == by:
-                groups.setdefault(number.what, []).append((sign * number.value, row, ids[model], number))
+                groups.setdefault((number.what, number.images or 0), []).append(
+                    (sign * number.value, row, ids[model], number)
+                )
     if not groups:
         there = sorted({number.name for row in rows for number in row.numbers}, key=NAMES.index)
         hint = f"there are: {', '.join(there)}" if there else "`rushkit runs list` shows what there is"
         raise UsageError(f"no run has the figure {by}", hint)
-    made = [Ranking(by, what, _ranked(measured)) for what, measured in groups.items()]
-    return sorted(made, key=lambda ranking: -len(ranking.rows))
+    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), -group[0][1]))
+    return [
+        Ranking(by, listed(what, f"n = {images}" if images else ""), _ranked(measured))
+        for (what, images), measured in ordered
+    ]
 
 
 def _ranked(measured: list[tuple[float, Listed, str, Number]]) -> list[Ranked]:

@@ -29,22 +29,19 @@ from rushkit.recipe.radius import ball_words
 from rushkit.report.families import Family
 from rushkit.report.figures import AccuracyRow, MeasuredAttack, MeasuredCertification, Model
 from rushkit.report.headlines import Gap, Headline, Rung
-from rushkit.report.measured import every_attack, on_test
+from rushkit.report.measured import every_attack
 from rushkit.report.own_noise import other_noise, under_its_noise
-from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import protocol_words, upper_bounds
+from rushkit.report.quotable import SAME_RADIUS, ball_to_quote, images_of, lowest, most_images, on_test
 from rushkit.report.quoted import sentence_of
 from rushkit.report.worst import LEANS, Worst
+from rushkit.results.attacks import AttackRow
 from rushkit.results.certification import Certification, CertifiedRate
 from rushkit.results.intervals import mean_interval
-from rushkit.results.words import listed, low_words
+from rushkit.results.words import Accuracy, listed, low_words
 from rushkit.run.info import RunInfo
 from rushkit.statistics import joined_interval, paired_interval
 
-# In this order norms are preferred, where several were attacked.
-_NORMS = ("linf", "l2", "l1")
-# How far apart two floats may be that mean one radius.
-_SAME_RADIUS = 1e-9
 # How paper stands where strict does not.
 _ALONE = "only beside strict: by itself it says nothing of the robustness"
 
@@ -62,19 +59,19 @@ def headline_of(family: Family, model: Model) -> Headline:
     if not group:
         headline = _without_strict(rows, model, weights)
     else:
-        lowest = min(reversed(group), key=lambda row: row.majority.accuracy)
+        row = lowest(group)
         together = _together(group, model)
-        if together is not None and together.accuracy >= lowest.majority.accuracy:
+        if together is not None and together.accuracy >= row.majority.accuracy:
             together = None
-        strict = _strict(lowest, model) if together is None else _worst(together, lowest, model)
-        beside = _paper_row(rows, lowest, weights)
-        paper = None if beside is None else _paper(beside, lowest, model)
+        strict = _strict(row, model) if together is None else _worst(together, row, model)
+        beside = _paper_row(rows, row, weights)
+        paper = None if beside is None else _paper(beside, row, model)
         headline = Headline(
-            clean=_clean_beside(lowest, model),
+            clean=_clean_beside(row, model),
             paper=paper,
             strict=strict,
-            certified=_certified(model, weights, weights[lowest.run], lowest),
-            gap=None if beside is None or paper is None else _gap(beside, lowest, together, paper, strict),
+            certified=_certified(model, weights, weights[row.run], row),
+            gap=None if beside is None or paper is None else _gap(beside, row, together, paper, strict),
         )
     missing = _missing(headline, rows, model)
     return replace(headline, missing=missing, sentence=sentence_of(headline, model))
@@ -85,17 +82,6 @@ def clean_row(model: Model) -> AccuracyRow | None:
     votes = [row for row in model.accuracy if row.rule == "majority"]
     votes = under_its_noise([row for row in votes if on_test(row.data)] or votes, model.about)
     return max(votes, key=lambda row: (row.samples, row.images), default=None)
-
-
-def asked_radius(norm: str, radii: Sequence[float]) -> float:
-    """Return the radius to quote: 8/255 in l-inf, which the field asks about, where it was attacked; else the largest.
-
-    Args:
-        norm: The norm of the balls.
-        radii: Their radii, pixel units; at least one.
-    """
-    asked = (eps for eps in radii if norm == NORM and abs(eps - EPS) < _SAME_RADIUS)
-    return next(asked, max(radii))
 
 
 def middle_radius(results: Certification) -> CertifiedRate | None:
@@ -117,21 +103,10 @@ def _strict_group(rows: Sequence[MeasuredAttack], model: Model, weights: Mapping
     """Return the rows of which the lowest is ``strict``, oldest first; empty if no attack was as strong."""
     bounds = upper_bounds(rows)
     bounds = under_its_noise([row for row in bounds if on_test(row.record.split)] or bounds, model.about)
-    norm = next((norm for norm in _NORMS if any(row.record.norm == norm for row in bounds)), None)
-    if norm is None:
-        return []
-    eps = asked_radius(norm, [row.record.eps for row in bounds if row.record.norm == norm])
     # In the order of the runs: upper_bounds has the strict ones first.
     quoted = {id(row) for row in bounds}
-    ball = [row for row in rows if id(row) in quoted and (row.record.norm, row.record.eps) == (norm, eps)]
-    groups: dict[object, list[MeasuredAttack]] = {}
-    places: dict[object, int] = {}
-    for place, row in enumerate(ball):
-        key = (row.record.split, str(row.noise), row.record.samples, _images(row), weights[row.run])
-        groups.setdefault(key, []).append(row)
-        places[key] = place
-    best = max(groups, key=lambda key: (groups[key][0].record.images, groups[key][0].record.samples, places[key]))
-    return groups[best]
+    ball = ball_to_quote([row for row in rows if id(row) in quoted])
+    return most_images(ball, weights) if ball else []
 
 
 def _together(group: Sequence[MeasuredAttack], model: Model) -> Worst | None:
@@ -148,50 +123,67 @@ def _together(group: Sequence[MeasuredAttack], model: Model) -> Worst | None:
 
 
 def _strict(row: MeasuredAttack, model: Model) -> Rung:
-    figures, how = row.majority, f"{row.record.attack} {protocol_words(row.record)}"
-    return _attacked(row, model, how, (figures.accuracy, figures.low, figures.high))
+    return _attacked(row, model, row.majority)
 
 
 def _worst(worst: Worst, row: MeasuredAttack, model: Model) -> Rung:
     how = f"{len(worst.parts)} strict attacks together, by most of their votes"
-    together = _attacked(row, model, how, (worst.accuracy, worst.low, worst.high))
     runs = list(dict.fromkeys(part.run for part in worst.parts))
-    return replace(together, caveat=LEANS if worst.by_chance else "", runs=runs)
+    return replace(_attacked(row, model, worst), how=how, caveat=LEANS if worst.by_chance else "", runs=runs)
 
 
-def _paper(row: MeasuredAttack, lowest: MeasuredAttack, model: Model) -> Rung:
-    figures, how = row.majority, f"{row.record.attack} {protocol_words(row.record)}"
-    same = _images(row) == _images(lowest)
-    return _attacked(row, model, how, (figures.accuracy, figures.low, figures.high), same)
+def _paper(row: MeasuredAttack, strict: MeasuredAttack, model: Model) -> Rung:
+    return replace(_attacked(row, model, row.majority), same_images=images_of(row) == images_of(strict))
 
 
-def _attacked(
-    row: MeasuredAttack, model: Model, how: str, share: tuple[float, float, float], same: bool = True
-) -> Rung:
+def _attacked(row: MeasuredAttack, model: Model, share: Accuracy) -> Rung:
     about = row.record
-    return Rung(
-        *share,
-        images=about.images,
-        samples=about.samples,
-        data=about.split,
-        chosen=row.chosen,
-        same_images=same,
-        how=how,
-        ball=ball_words(about.norm, about.eps),
-        norm=about.norm,
-        radius=about.eps,
-        noise=other_noise(row.noise, model.about),
-        caveat="",
-        runs=[row.run],
-    )
+    how = f"{about.attack} {protocol_words(about)}"
+    return _rung(row, model, how, (share.accuracy, share.low, share.high), (about.norm, about.eps))
 
 
 def _clean_beside(row: MeasuredAttack, model: Model) -> Rung:
     """Return the clean accuracy that an attack recorded of its own images, by votes of its own m."""
     about, share = row.record, row.majority.clean_accuracy
     figures = (share, *mean_interval(share * about.images, about.images))
-    attacked = _attacked(row, model, f"vote of m = {about.samples}", figures)
-    return replace(attacked, ball="", norm="", radius=None)
+    return _rung(row, model, f"vote of m = {about.samples}", figures)
+
+
+def _rung(
+    row: MeasuredAttack | MeasuredCertification | AccuracyRow,
+    model: Model,
+    how: str,
+    share: tuple[float, float, float],
+    ball: tuple[str, float] | None = None,
+    same: bool = True,
+) -> Rung:
+    """Return a rung: a share of the images that a row is of, with both ends of its interval.
+
+    Args:
+        row: What was measured.
+        model: The model.
+        how: How it was measured, in words.
+        share: The share with the ends of its interval.
+        ball: Norm and radius; None without an attack.
+        same: Whether the images are those of ``strict``.
+    """
+    about = row if isinstance(row, AccuracyRow) else row.record
+    norm, radius = ball or ("", None)
+    return Rung(
+        *share,
+        images=about.images,
+        samples=about.samples,
+        data=about.split if isinstance(about, AttackRow) else about.data,
+        chosen=row.chosen,
+        same_images=same,
+        how=how,
+        ball="" if radius is None else ball_words(norm, radius),
+        norm=norm,
+        radius=radius,
+        noise=other_noise(row.noise, model.about),
+        caveat="",
+        runs=[row.run],
+    )
 
 
 def _paper_row(
@@ -206,18 +198,18 @@ def _paper_row(
     ]
 
     def rank(row: MeasuredAttack) -> tuple[object, ...]:
-        same = _images(row) == _images(strict)
+        same = images_of(row) == images_of(strict)
         return not row.record.deviations, same, row.record.attack == strict.record.attack, row.record.images
 
     # Of equals the newest.
     return max(reversed(alike), key=rank, default=None)
 
 
-def _gap(paper: MeasuredAttack, lowest: MeasuredAttack, together: Worst | None, above: Rung, below: Rung) -> Gap:
+def _gap(paper: MeasuredAttack, strict: MeasuredAttack, together: Worst | None, above: Rung, below: Rung) -> Gap:
     difference = above.accuracy - below.accuracy
     if above.same_images:
         broken = None if together is None else set(together.broken)
-        pairs = zip(_shares(paper), _shares(lowest), strict=True)
+        pairs = zip(_shares(paper), _shares(strict), strict=True)
         differences = [
             high - (low if broken is None else float(index not in broken)) for (index, _, high), (_, _, low) in pairs
         ]
@@ -242,7 +234,7 @@ def _certified(
     if attacked is not None:
         norm, eps = attacked.record.norm, attacked.record.eps
         in_norm = [one for one in alike if one.record.norm == norm]
-        there = [(one, row) for one in in_norm for row in one.record.certified if abs(row.radius - eps) < _SAME_RADIUS]
+        there = [(one, row) for one in in_norm for row in one.record.certified if abs(row.radius - eps) < SAME_RADIUS]
         if there:
             # Of equals the newest.
             one, at = max(reversed(there), key=lambda pair: pair[0].record.images)
@@ -259,44 +251,14 @@ def _certified(
 def _proved(one: MeasuredCertification, row: CertifiedRate, attacked: MeasuredAttack | None, model: Model) -> Rung:
     results = one.record
     images = sorted(zip(results.outcomes.images, results.outcomes.labels, strict=True))
-    same = attacked is not None and results.data == attacked.record.split and tuple(images) == _images(attacked)
-    return Rung(
-        accuracy=row.value,
-        low=row.low,
-        high=row.high,
-        images=results.images,
-        samples=results.samples,
-        data=results.data,
-        chosen=one.chosen,
-        same_images=same,
-        how=listed(results.method, low_words(results.precision)),
-        ball=ball_words(results.norm, row.radius),
-        norm=results.norm,
-        radius=row.radius,
-        noise=other_noise(one.noise, model.about),
-        caveat="",
-        runs=[one.run],
-    )
+    same = attacked is not None and results.data == attacked.record.split and tuple(images) == images_of(attacked)
+    how = listed(results.method, low_words(results.precision))
+    return _rung(one, model, how, (row.value, row.low, row.high), (results.norm, row.radius), same)
 
 
 def _evaluated(row: AccuracyRow, model: Model) -> Rung:
-    return Rung(
-        accuracy=row.accuracy,
-        low=row.low,
-        high=row.high,
-        images=row.images,
-        samples=row.samples,
-        data=row.data,
-        chosen=row.chosen,
-        same_images=False,
-        how=listed(f"vote of m = {row.samples}", low_words(row.precision)),
-        ball="",
-        norm="",
-        radius=None,
-        noise=other_noise(row.noise, model.about),
-        caveat="",
-        runs=[row.run],
-    )
+    how = listed(f"vote of m = {row.samples}", low_words(row.precision))
+    return _rung(row, model, how, (row.accuracy, row.low, row.high), same=False)
 
 
 def _without_strict(rows: Sequence[MeasuredAttack], model: Model, weights: Mapping[str, str]) -> Headline:
@@ -338,8 +300,3 @@ def _missing(headline: Headline, rows: Sequence[MeasuredAttack], model: Model) -
 def _place(row: MeasuredAttack) -> tuple[object, ...]:
     about = row.record
     return about.split, str(row.noise), about.norm, about.eps, about.samples
-
-
-def _images(row: MeasuredAttack) -> tuple[tuple[int, int], ...]:
-    outcomes = row.record.outcomes
-    return tuple(sorted(zip(outcomes.indices, outcomes.labels, strict=True)))

@@ -12,11 +12,11 @@ from rushkit.report.families import Family
 from rushkit.report.figures import MeasuredAttack, MeasuredAudit, Model, Table1Row
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.left_out import left_out
-from rushkit.report.measured import on_test
 from rushkit.report.own_noise import other_noise, under_its_noise
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
+from rushkit.report.quotable import asked_radius, lowest, most_images, on_test
 from rushkit.report.quoted import failed_checks
-from rushkit.report.rungs import asked_radius, clean_row, middle_radius
+from rushkit.report.rungs import clean_row, middle_radius
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.report.threats import union_gaps
 from rushkit.report.worst import Worst
@@ -104,22 +104,20 @@ def _under_attack(model: Model) -> Iterator[str]:
         radii = [row.record.eps for row in bounds if row.record.norm == norm]
         eps = asked_radius(norm, radii)
         ball = [row for row in bounds if (row.record.norm, row.record.eps) == (norm, eps)]
-        # As the headline chooses: what few images leave does not displace what many do.
-        most = max(row.record.images for row in ball)
-        lowest = min((row for row in ball if row.record.images == most), key=lambda row: row.majority.accuracy)
-        settings, noise = protocol_words(lowest.record), other_noise(lowest.noise, model.about)
-        yield from (worst.statement(noise) for worst in model.worst if _quotes(worst, lowest))
-        yield attack_statement(lowest.record, lowest.chosen, settings=settings, noise=noise)
+        quoted = lowest(most_images(ball))
+        settings, noise = protocol_words(quoted.record), other_noise(quoted.noise, model.about)
+        yield from (worst.statement(noise) for worst in model.worst if _quotes(worst, quoted))
+        yield attack_statement(quoted.record, quoted.chosen, settings=settings, noise=noise)
     if model.attacks and not bounds:
         yield "No attack was as strong as the strict protocol: nothing here says how robust the model is."
 
 
-def _quotes(worst: Worst, lowest: MeasuredAttack) -> bool:
+def _quotes(worst: Worst, quoted: MeasuredAttack) -> bool:
     """Return whether an attack is one of those whose figure together is quoted before its own."""
-    row = lowest.record
-    ball = row.split, row.norm, row.eps, row.samples, lowest.noise
+    row = quoted.record
+    ball = row.split, row.norm, row.eps, row.samples, quoted.noise
     alike = (worst.split, worst.norm, worst.eps, worst.samples, worst.noise) == ball
-    return alike and lowest.run in [part.run for part in worst.parts]
+    return alike and quoted.run in [part.run for part in worst.parts]
 
 
 def _proved(model: Model) -> Iterator[str]:

@@ -98,6 +98,15 @@ def test_images_that_the_author_chose_are_not_ranked(tmp_path, status):
     assert reasons == ([] if made.boards else [("4 images of digits/test, chosen by the author: no rule chose them",)])
 
 
+def test_what_few_images_leave_does_not_displace_what_many_do(tmp_path):
+    results = attacks(attack_row([10, 10, 10, 0]), attack_row([0, 0]))
+    consistent = SimpleNamespace(verdict="consistent", selection="the first", checks=())
+    published = SimpleNamespace(claims=SimpleNamespace(model=SimpleNamespace(weights="")))
+    checked = tuple(CheckedAttack(results, row, consistent) for row in results.attacks)
+    (board,) = build_leaderboard([Entry(tmp_path / "mine", published, attacks=checked)], tmp_path).boards
+    assert [(model.accuracy, model.images) for model in RankedBall.of(board).models] == [(0.75, 4)]
+
+
 def test_whatever_breaks_an_entry_is_a_reason(folder, monkeypatch):
     def broken(path):
         raise ZeroDivisionError("\x1b[2J")

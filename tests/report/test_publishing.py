@@ -91,8 +91,8 @@ def test_the_card_has_the_front_matter_that_hugging_face_reads(published):
     assert front["license"] == "apache-2.0"
     assert front["datasets"] == ["digits"]
     names = [metric["name"] for one in front["model-index"][0]["results"] for metric in one["metrics"]]
-    assert "accuracy without an attack, m = 64" in names
-    assert "upper bound: accuracy under pgd l-inf 8/255 strict, m = 16" in names
+    assert "accuracy without an attack, m = 64, n = 360" in names
+    assert "upper bound: accuracy under pgd l-inf 8/255 strict, m = 16, n = 64" in names
     assert [name for name in names if name.startswith("lower bound: certified accuracy at l2")]
     assert "stay right (m = 16), against 95.6 % of the same images clean. This is an upper bound" in text
     assert published.weights in text

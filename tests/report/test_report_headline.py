@@ -29,10 +29,14 @@ IMPORTED = imported("classifier", CLEAN)
     ("results", "expected"),
     [
         (evaluation([True, False]), "50.0 % at m = 64, n = 2"),
-        # The lowest of strict, whatever paper says.
+        # Strict under the largest m, whatever paper and one draw say.
         (
             attacks(attack_row([0, 0], "paper"), attack_row([10, 10]), attack_row([10, 0], samples=1)),
-            "50.0 % pgd l-inf 8/255 strict, m = 1, n = 2",
+            "100.0 % pgd l-inf 8/255 strict, m = 64, n = 2",
+        ),
+        (
+            attacks(attack_row([10, 10, 10, 0]), attack_row([0, 0])),
+            "75.0 % pgd l-inf 8/255 strict, m = 64, n = 4",
         ),
         (attacks(attack_row([1, 0], "paper")), "50.0 % pgd l-inf 8/255 paper, m = 64, n = 2"),
         (certification([0.1, 0.2], [True, True]), "100.0 % certified at l1 0.1, n = 2, alpha 0.001"),

@@ -57,6 +57,11 @@ def test_of_strict_attacks_in_one_ball_that_which_leaves_least(said):
     assert "Under autoattack, l-inf 8/255, strict: at most 25.0 %" in summary_of(said(("attack", attacks(*rows))))
 
 
+def test_of_strict_attacks_on_as_many_images_that_of_the_largest_m(said):
+    rows = [attack_row([10, 0], samples=64), attack_row([0, 0], samples=1)]
+    assert "strict: at most 50.0 %" in summary_of(said(("attack", attacks(*rows))))
+
+
 def test_of_strict_attacks_those_on_the_test_split(said):
     rows = [attack_row([10, 10, 0, 0]), attack_row([0] * 4, split="cifar10/train")]
     text = summary_of(said(("attack", attacks(*rows))))

@@ -202,7 +202,7 @@ def test_the_best_run_is_among_those_measured_alike(cli, fails, study):
     found = json.loads(cli("runs", "best", "--by", "accuracy", "--json").out)
     assert found["best"]["run"] == of(study, "evaluate")[-1].path.name
     assert found["best"]["model"] == models(study)[-1]
-    assert found["rankings"][0]["what"] == "digits/test, m = 64, majority"
+    assert found["rankings"][0]["what"].startswith("digits/test, m = 64, majority, n = ")
     rows = found["rankings"][0]["rows"]
     assert [row["rank"] for row in rows] == list(range(1, 10))
     values = [row["number"]["value"] for row in rows]
@@ -220,6 +220,17 @@ def test_runs_of_one_figure_share_a_rank(cli, folder):
     (ranking, *_) = json.loads(cli("runs", "best", "--json").out)["rankings"]
     ranked = [(row["rank"], row["number"]["value"]) for row in ranking["rows"]]
     assert ranked == [(1, 0.75), (2, 0.5), (2, 0.5), (4, 0.25)]
+
+
+def test_few_images_are_not_ranked_beside_many(cli, folder):
+    runs = Runs(folder / "runs")
+    for right, images in ((6, 6), (50, 64), (40, 64)):
+        runs.add("evaluate", runs.model(), evaluation([index < right for index in range(images)], samples=(64,)))
+    found = json.loads(cli("runs", "best", "--json").out)
+    ranked = {ranking["what"]: [row["number"]["value"] for row in ranking["rows"]] for ranking in found["rankings"]}
+    assert ranked["cifar10/test, m = 64, majority, n = 64"] == [50 / 64, 40 / 64]
+    assert ranked["cifar10/test, m = 64, majority, n = 6"] == [1.0]
+    assert found["best"]["number"]["images"] == 64
 
 
 def read(path: Path) -> list[dict[str, str]]:

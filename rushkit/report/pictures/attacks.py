@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import EpsPoint, EpsSeries, Model
-from rushkit.report.measured import on_test
 from rushkit.report.pictures.charts import Chart, Series, axis, percent_axis, slug, xs
 from rushkit.report.pictures.findings import finding
 from rushkit.report.pictures.legends import Described, caption, named
+from rushkit.report.quotable import on_test
 from rushkit.results.attacks import variant_words
 from rushkit.results.words import noise_words
 

@@ -27,7 +27,7 @@ class Ranked:
     Attributes:
         name: Its name.
         href: Where its card lies, percent-encoded.
-        attack: The attack that leaves least.
+        attack: Of its attacks on the most images the one that leaves least.
         certified: Its certifications whose radii follow from their counts.
         audit: Its newest audit; None if there is none.
         verified: What was verified, a phrase each.

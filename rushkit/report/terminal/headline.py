@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rushkit.recipe.radius import ball_words
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.protocols import attacks_of, search_words, settings_words, upper_bounds
+from rushkit.report.quotable import quoted
 from rushkit.report.tables.selftests import totals_words
 from rushkit.report.threats import threat_figures, unions_of_run
 from rushkit.report.words import run_of_checkpoint
@@ -158,11 +159,13 @@ def _evaluated_line(results: Evaluation) -> str:
 
 def _attacked_line(results: Attacks) -> Headline:
     rows = attacks_of("", results)
-    lowest = min(upper_bounds(rows) or rows, key=lambda row: row.majority.accuracy)
-    row = lowest.record
+    measured = quoted(upper_bounds(rows) or rows)
+    if measured is None:
+        return Headline()
+    row = measured.record
     settings = f"; {settings_words(row)}" if row.deviations else ""
     settings += f"; {len(results.failed)} failed" if results.failed else ""
-    words = f"{percent(lowest.majority.accuracy)} % {row.words()}, n = {row.images}{settings}"
+    words = f"{percent(measured.majority.accuracy)} % {row.words()}, n = {row.images}{settings}"
     return Headline(words, needs_note=row.protocol != "strict")
 
 
