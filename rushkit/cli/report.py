@@ -48,6 +48,7 @@ def command(
 
     from rushkit.documents.models import WrittenReport
     from rushkit.report.make import families_of, folder_of
+    from rushkit.report.summary import beside_headline
     from rushkit.report.terminal.tables import headlines_table, table_1_table
     from rushkit.report.write import write_report
 
@@ -61,7 +62,7 @@ def command(
     # The page in its three forms, then the files of the figures.
     page, drawn = paths[:3], paths[3:]
     written = {path.suffix.removeprefix("."): str(path) for path in page}
-    lines = [f"{model.name}: {line}" for model in report.models for line in model.summary]
+    lines = [f"{model.name}: {line}" for model in report.models for line in beside_headline(model)]
     lines += [f"written: {path}" for path in paths]
     shown: list[RenderableType] = [headlines_table(report)]
     if (table := table_1_table(report)) is not None:

@@ -31,6 +31,9 @@ from rushkit.results.statements import (
 from rushkit.results.words import listed, low_words
 from rushkit.rounding import counted, percent
 
+# Norm and radius of a ball, and the share that is left in it.
+_Left = tuple[str, float, float]
+
 
 def summary(model: Model) -> list[str]:
     """Return the results in sentences that say what each figure means; never a figure of the protocol paper."""
@@ -38,6 +41,14 @@ def summary(model: Model) -> list[str]:
     if not model.classifies:
         return ["This is an encoder, not a classifier yet: rushkit finetune.", *said]
     return [*(said or ["Nothing was measured of this model yet."]), *_weights(model), *_not_measured(model)]
+
+
+def beside_headline(model: Model) -> list[str]:
+    """Return the sentences of the summary that say more than the headline's own, for where both are read together."""
+    strict = model.headline.strict
+    quoted = None if strict is None else (strict.norm, strict.radius, strict.accuracy)
+    said = {sentence for left, sentence in _attacked(model) if left == quoted}
+    return [line for line in model.summary if line not in said and line not in model.headline.sentence]
 
 
 def statements(model: Model) -> list[str]:
@@ -98,6 +109,14 @@ def _clean(model: Model) -> Iterator[str]:
 
 
 def _under_attack(model: Model) -> Iterator[str]:
+    found = list(_attacked(model))
+    yield from (sentence for _, sentence in found)
+    if model.attacks and not found:
+        yield "No attack was as strong as the strict protocol: nothing here says how robust the model is."
+
+
+def _attacked(model: Model) -> Iterator[tuple[_Left, str]]:
+    """Yield what strict attacks leave, of each norm in one ball: the figure, and the sentence on it."""
     bounds = upper_bounds(model.attacks)
     bounds = under_its_noise([row for row in bounds if on_test(row.record.split)] or bounds, model.about)
     for norm in dict.fromkeys(row.record.norm for row in bounds):
@@ -106,10 +125,10 @@ def _under_attack(model: Model) -> Iterator[str]:
         ball = [row for row in bounds if (row.record.norm, row.record.eps) == (norm, eps)]
         quoted = lowest(most_images(ball))
         settings, noise = protocol_words(quoted.record), other_noise(quoted.noise, model.about)
-        yield from (worst.statement(noise) for worst in model.worst if _quotes(worst, quoted))
-        yield attack_statement(quoted.record, quoted.chosen, settings=settings, noise=noise)
-    if model.attacks and not bounds:
-        yield "No attack was as strong as the strict protocol: nothing here says how robust the model is."
+        for worst in (worst for worst in model.worst if _quotes(worst, quoted)):
+            yield (norm, eps, worst.accuracy), worst.statement(noise)
+        words = attack_statement(quoted.record, quoted.chosen, settings=settings, noise=noise)
+        yield (norm, eps, quoted.majority.accuracy), words
 
 
 def _quotes(worst: Worst, quoted: MeasuredAttack) -> bool:

@@ -14,6 +14,7 @@ from rushkit.report.document import build_document
 from rushkit.report.families import gather
 from rushkit.report.page.render import markdown, page
 from rushkit.report.paper import footnote
+from rushkit.report.summary import beside_headline
 
 
 @pytest.fixture
@@ -75,6 +76,31 @@ def test_of_certificates_in_one_norm_that_of_the_most_images(said):
     assert "100.0 %" in text
     assert "of 8 images" in text
     assert "of 2 images" not in text
+
+
+def test_beside_the_headline_the_strict_figure_is_not_said_again(said):
+    entry = said(("attack", attacks(attack_row([10, 10, 0, 0]), attack_row([10, 0, 0, 0], eps=0.5, norm="l2"))))
+    assert "At most 50.0 %" in entry.headline.sentence
+    assert "strict: at most 50.0 %" in summary_of(entry)
+    beside = " ".join(beside_headline(entry))
+    assert "at most 50.0 %" not in beside
+    assert "Under pgd, l2 0.5, strict: at most 25.0 %" in beside
+
+
+def test_beside_a_headline_of_attacks_together_the_strongest_one_is_still_named(said):
+    rows = attack_row([10, 10, 0, 0]), attack_row([10, 0, 10, 0], attack="square")
+    entry = said(*(("attack", attacks(row)) for row in rows))
+    assert "At most 25.0 %" in entry.headline.sentence
+    beside = " ".join(beside_headline(entry))
+    assert "25.0 %" not in beside
+    assert "Under square, l-inf 8/255, strict: at most 50.0 %" in beside
+
+
+def test_beside_the_headline_no_sentence_of_it_stands_again(said):
+    entry = said(("evaluate", evaluation([True, False], samples=(64,))))
+    assert "a vote of m = 64 is right on 50.0 %" in entry.headline.sentence
+    assert "a vote of m = 64" in summary_of(entry)
+    assert "a vote of m = 64" not in " ".join(beside_headline(entry))
 
 
 def test_skipped_checks_are_not_among_those_that_found_nothing(said):
