@@ -14,7 +14,7 @@ _NAMED = 5
 
 
 def dependants(name: str, around: Iterable[RunInfo]) -> list[RunInfo]:
-    """Return the runs that depend directly on one: its checkpoint, its counts or its labels.
+    """Return the runs that depend directly on one: its checkpoint, counts, labels or errors.
 
     Args:
         name: The name of the run's folder.
@@ -77,6 +77,7 @@ def _needs(run: RunInfo) -> list[str]:
         about.parent,
         about.counts,
         about.transfer_to,
+        about.baseline,
         about.init,
         about.extends,
         about.labels and about.labels.run,

@@ -301,8 +301,8 @@ def test_remove_refuses_what_others_depend_on_unless_told(cli, fails, study):
     assert len(of(study, "evaluate")) == 8
 
 
-@pytest.mark.parametrize("key", ["counts", "transfer_to"])
-def test_counts_and_other_models_are_depended_on_as_well(fails, study, key):
+@pytest.mark.parametrize("key", ["counts", "transfer_to", "baseline"])
+def test_counts_other_models_and_baselines_are_depended_on_as_well(fails, study, key):
     needed, other = of(study, "attack")[0].path, of(study, "attack")[1].path
     told = json.loads((other / "run.json").read_text())
     (other / "run.json").write_text(json.dumps({**told, key: f"elsewhere/{needed.name}/x"}))
