@@ -26,7 +26,6 @@ class Cell:
         small: Small print under it, one entry per line; on the page only.
         line: Text and small print in one line, for the other media; None: the text alone.
         strong: Whether the page prints the text bold.
-        head: Whether it names its row, as the first of a matrix does.
         kind: CSS classes on the page; None: those of the column.
         label: The name of the cell on a narrow page, which has no header row; None: that of the column.
         key: The number of the colour that marks a model.
@@ -39,7 +38,6 @@ class Cell:
     small: tuple[str, ...] = ()
     line: str | None = None
     strong: bool = False
-    head: bool = False
     kind: str | None = None
     label: str | None = None
     key: int | None = None

@@ -12,7 +12,7 @@ from rushkit.claims import entries
 from rushkit.claims.entries import CheckedAttack, Entry, verify_entry
 from rushkit.documents.models import RankedBall
 from rushkit.errors import UsageError
-from rushkit.report.leaderboard import Board, build_leaderboard, make_leaderboard
+from rushkit.report.leaderboard import Board, Leaderboard, build_leaderboard, leaderboard_page, make_leaderboard
 from rushkit.report.make import families_of
 from rushkit.report.protocols import attacks_of
 from rushkit.report.publishing import publish
@@ -66,7 +66,12 @@ def test_models_of_equal_strict_accuracy_share_a_rank():
     # Two folders may have one name on the page, where long names are cut.
     rows = tuple(ranked(name, right) for name, right in [("a", 3), ("b", 2), ("b", 2), ("c", 1)])
     board = Board("board-1", "digits/test, l-inf 0.1", rows)
-    assert [row[0].text for row in board.table.rows] == ["1", "2", "2", "4"]
+    assert [[cell.text for cell in row[:2]] for row in board.table.rows] == [
+        ["a", "1"],
+        ["b", "2"],
+        ["b", "2"],
+        ["c", "4"],
+    ]
     assert [model.rank for model in RankedBall.of(board).models] == [1, 2, 2, 4]
 
 
@@ -96,6 +101,15 @@ def test_images_that_the_author_chose_are_not_ranked(tmp_path, status):
     assert len(made.boards) == (status == "pass")
     reasons = [row.reasons for row in made.unranked]
     assert reasons == ([] if made.boards else [("4 images of digits/test, chosen by the author: no rule chose them",)])
+
+
+def test_on_a_phone_a_row_begins_with_the_name_and_the_rank_is_labelled():
+    board = Board("board-1", "digits/test, l-inf 0.1", (ranked("mine", 3),))
+    page = leaderboard_page(Leaderboard((board,), ()))
+    (row,) = re.findall("<tbody>(.*?)</tbody>", page, re.DOTALL)
+    first, second = re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row, re.DOTALL)[:2]
+    assert first == '<th scope="row" class="text"><b>mine</b></th>'
+    assert second == '<td data-label="rank">1</td>'
 
 
 def test_what_few_images_leave_does_not_displace_what_many_do(tmp_path):

@@ -182,9 +182,10 @@ def test_each_protocol_stands_under_its_own_name_and_what_is_of_one_of_them_is_o
     # Of 10 votes each under strict: one image is always right, one in half of them, two never.
     runs.add("attack", model, attacks(attack_row([1, 1, 1, 0], "paper"), attack_row([10, 5, 0, 0])))
     (section,) = re.findall(r'<section id="attacks">.*?</section>', html_of(model), re.DOTALL)
-    names = [re.sub("<.*?>", "", name) for name in re.findall(r"<th.*?</th>", section, re.DOTALL)]
+    (head,) = re.findall(r"<thead>(.*?)</thead>", section, re.DOTALL)
+    names = [re.sub("<.*?>", "", name) for name in re.findall(r"<th.*?</th>", head, re.DOTALL)]
     (row,) = re.findall(r"<tbody>(.*?)</tbody>", section, re.DOTALL)
-    cells = [re.sub("<small>.*?</small>|<.*?>", "", each) for each in re.findall(r"<td.*?</td>", row, re.DOTALL)]
+    cells = [re.sub("<small>.*?</small>|<.*?>", "", each) for each in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)]
     figures = dict(zip(names, cells, strict=True))
     shown = {name: figures[name] for name in ("paper", "strict", "right in every vote", "flips")}
     assert shown == {"paper": "75.0", "strict": "37.5", "right in every vote": "25.0", "flips": "12.5"}

@@ -21,6 +21,14 @@ def test_every_table_has_a_caption_and_scopes(text):
     assert [head for head in re.findall("<th[ >][^>]*>?", text) if 'scope="' not in head] == []
 
 
+def test_the_first_cell_of_every_row_names_it(text):
+    rows = [row for body in re.findall("<tbody>(.*?)</tbody>", text, re.DOTALL) for row in body.split("<tr>")[1:]]
+    assert rows
+    # One that repeats the cell above is empty.
+    assert [row[:200] for row in rows if not re.match(r'\s*(<th scope="row"|<td[^>]*></td>)', row)] == []
+    assert [row[:200] for row in rows if row.count("<th") > 1] == []
+
+
 def test_what_scrolls_is_reached_by_keys_and_has_a_name(text):
     scrolls = re.findall(r'<div class="scroll"[^>]*>|<pre[^>]*>', text)
     assert scrolls

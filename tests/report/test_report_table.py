@@ -51,7 +51,7 @@ def test_the_page_has_a_cell_with_its_small_print_and_escapes_whatever_it_says()
     written = in_html(Table((Heading(EVIL),), ((cell,),)))
     assert "<i>" not in written
     assert written.count("&lt;i&gt;") == 7
-    assert re.search(r"<td [^<>]*>&lt;i&gt;\|`x`<small>&lt;i&gt;\|`x`</small></td>", written)
+    assert re.search(r"<th [^<>]*>&lt;i&gt;\|`x`<small>&lt;i&gt;\|`x`</small></th>", written)
 
 
 def test_markdown_and_the_terminal_have_a_cell_in_one_line():

@@ -85,7 +85,7 @@ def confusion_table(confusion: Confusion, caption: str) -> Table:
             Cell(str(count or ""), kind="hit" if index == other else "miss", shade=count / total)
             for other, count in enumerate(counts)
         )
-        rows.append((Cell(confusion.classes[index], strong=True, head=True), *cells))
+        rows.append((Cell(confusion.classes[index], strong=True), *cells))
     return Table(tuple(headings), tuple(rows), caption, kind="matrix sticky")
 
 

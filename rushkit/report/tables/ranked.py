@@ -66,8 +66,8 @@ def ranking_table(rows: Sequence[Ranked], caption: str) -> Table:
     places = {id(row): place for row, place in zip(rows, ranked_places(rows), strict=True)}
     strict = Heading("strict: at most % [95%]", kind="strict", head_kind="strict", label="strict: at most %")
     columns: list[Column[Ranked]] = [
-        column("rank", lambda row: places[id(row)]),
-        column("model", lambda row: Cell(row.name, strong=True, href=row.href), left=True, label="model"),
+        column("model", lambda row: Cell(row.name, strong=True, href=row.href), left=True),
+        column("rank", lambda row: places[id(row)], label="rank"),
         Column(strict, _strict),
         column("attack", _attack, left=True, label="attack"),
         column("images", _images, left=True, kind="says", label="images"),

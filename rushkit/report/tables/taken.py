@@ -36,7 +36,7 @@ def confused_table(taken: TakenUnderAttack, caption: str = "") -> Table | None:
     if not confused:
         return None
     columns: list[Column[TakenCount]] = [
-        column("class", lambda count: Cell(count.label, head=True), left=True),
+        column("class", lambda count: count.label, left=True),
         column("taken for", lambda count: count.taken_words, left=True),
         column("under attack", lambda count: count.attacked),
         column("as they are", lambda count: count.clean),
@@ -63,4 +63,4 @@ def _row(label: str, others: Sequence[str | None], numbers: dict[tuple[str, str 
         Cell(str(count or ""), kind="hit" if other == label else "miss", shade=count / total)
         for other, count in zip(others, counts, strict=True)
     )
-    return Cell(label, strong=True, head=True), *cells
+    return Cell(label, strong=True), *cells
