@@ -35,5 +35,7 @@ def command(
     costs = {job.id: estimator.cost(job.job) for job in plan.jobs.values() if found[job.id].state != "done"}
     outlook = Outlook(plan, found, costs)
     jobs = {job.id: PlannedJob.of(job, found[job.id], costs.get(job.id)) for job in plan.jobs.values()}
-    lines = [summary(plan, found), *tree(outlook), *version_lines(found), outlook.together()]
-    Output(json).result(PlannedStudy(plan.study, jobs, plan.cells).plain(), "\n".join(filter(None, lines)))
+    lines = [summary(plan, found), *tree(outlook), *version_lines(found), outlook.together(), estimator.assumes]
+    Output(json).result(
+        PlannedStudy(plan.study, jobs, plan.cells, estimator.assumes).plain(), "\n".join(filter(None, lines))
+    )

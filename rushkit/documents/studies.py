@@ -87,11 +87,13 @@ class PlannedStudy(Figures):
         study: Its name.
         jobs: Id -> the job.
         cells: The cells of its table, each with the job that fills it.
+        assumes: What the times of its jobs assume; empty where none has one.
     """
 
     study: str
     jobs: dict[str, PlannedJob]
     cells: tuple[Cell, ...]
+    assumes: str
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from rushkit.recipe.schema import Evaluate, Recipe
 from rushkit.recipe.toml import Table
 from rushkit.robustness.jobs import plan_jobs
 from rushkit.robustness.meter import expected_passes
+from rushkit.rounding import counted
 from rushkit.setup import components
 from rushkit.setup.networks import build_encoder
 from rushkit.setup.start import machine_of
@@ -60,6 +61,14 @@ class Estimator:
         if key not in self._costs:
             self._costs[key] = self._cost(job)
         return self._costs[key]
+
+    @property
+    def assumes(self) -> str:
+        """What the times assume, in a sentence; empty where none was taken."""
+        if not any(self._seconds.values()):
+            return ""
+        threads = counted(torch.get_num_threads(), "thread")
+        return f"times assume that nothing else runs here; of a CPU they are processor time, with {threads} at work"
 
     def _cost(self, job: Job) -> Cost:
         try:
@@ -201,7 +210,12 @@ def _seconds_a_pass(recipe: Recipe) -> float:
 
 @torch.no_grad()
 def _race(encoder: torch.nn.Module, x: torch.Tensor, machine: Machine) -> float:
-    return race({"once": lambda: encoder(x)}, _TIMED_SECONDS, machine)["once"].wall
+    """Return the seconds of the fastest pass on a device that does nothing else.
+
+    On a CPU that is its processor time over all threads: by the clock, a pass is as slow as the machine is busy.
+    """
+    cost = race({"once": lambda: encoder(x)}, _TIMED_SECONDS, machine)["once"]
+    return cost.work / (torch.get_num_threads() if machine.device.type == "cpu" else 1)
 
 
 def _table(value: object) -> Table:

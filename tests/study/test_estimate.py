@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rushkit.errors import UsageError
+from rushkit.speed.figures import Cost as SpeedCost
 from rushkit.study import estimate
 from rushkit.study.cost import Cost, total
 from rushkit.study.estimate import Estimator
@@ -163,6 +164,23 @@ def test_a_network_that_cannot_be_timed_has_passes_alone(plan, monkeypatch):
 def test_a_pass_takes_time(plan):
     cost = Estimator().cost(job(plan, "evaluate").job)
     assert cost.seconds > 0
+
+
+def test_of_a_cpu_a_pass_is_timed_by_its_work_over_all_threads(plan, monkeypatch):
+    monkeypatch.setattr(estimate, "race", lambda *given: {"once": SpeedCost(wall=90.0, work=3.0)})
+    monkeypatch.setattr(estimate.torch, "get_num_threads", lambda: 2)
+    estimator = Estimator()
+    cost = estimator.cost(job(plan, "evaluate").job)
+    # Three seconds of processor time for two images, on two threads.
+    assert cost == Cost(650, 650 * 0.75)
+    assert estimator.assumes == (
+        "times assume that nothing else runs here; of a CPU they are processor time, with 2 threads at work"
+    )
+
+
+def test_without_times_nothing_is_assumed(plan, counted):
+    counted.cost(job(plan, "evaluate").job)
+    assert counted.assumes == ""
 
 
 def test_images_that_are_not_here_are_neither_counted_nor_fetched(tmp_path, monkeypatch):
