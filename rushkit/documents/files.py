@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field
 
 from rushkit.recipe.schema import Recipe
 from rushkit.recipe.sections import Section
-from rushkit.results.base import Count, Number
+from rushkit.results.base import Count, Number, Record
+from rushkit.results.logs import CountsSubject, Estimation, Round, Selection, Splits
 
 
 class MetricsLine(Section):
@@ -27,6 +28,58 @@ class MetricsLine(Section):
     step: Count
     epoch: Number
     kind: Literal["step", "epoch"]
+    chain: str
+
+
+class CountsHead(Record):
+    """The first line of certify.jsonl.
+
+    Attributes:
+        subject: Everything that the counts depend on.
+        chain: Hash over this line; it tells damage.
+    """
+
+    subject: CountsSubject
+    chain: str
+
+
+class SelectionLine(Selection):
+    """A line of certify.jsonl on the draws that choose the classes of some images.
+
+    Attributes:
+        chain: Hash over that of the line before and this line; it tells damage.
+    """
+
+    chain: str
+
+
+class EstimationLine(Estimation):
+    """A line of certify.jsonl on the draws that bound the probability of these classes.
+
+    Attributes:
+        chain: As in ``SelectionLine``.
+    """
+
+    chain: str
+
+
+class SplitsLine(Splits):
+    """A line of certify.jsonl on the votes over all splits of some images.
+
+    Attributes:
+        chain: As in ``SelectionLine``.
+    """
+
+    chain: str
+
+
+class RoundLine(Round):
+    """A line of certify.jsonl on a round of sequential tests.
+
+    Attributes:
+        chain: As in ``SelectionLine``.
+    """
+
     chain: str
 
 

@@ -61,6 +61,8 @@ def _printed(name: str, about: str, *types: str) -> Document:
 
 
 _DRY_RUN, _MANIFEST = "results.dry_run:DryRun", "claims.manifest:Manifest"
+# What the lines of counts are of.
+_COUNTED = ("Selection", "Estimation", "Splits", "Round")
 _STUDY_REPORT = "report.study.figures:StudyReport"
 _PRINTED = (
     _printed("attack", "results of attacks", "results.attacks:Attacks"),
@@ -119,6 +121,12 @@ _PRINTED = (
 )
 _FILES = (
     Document("artifact.json", "manifest.json of an artifact (`attack --artifact`)", (_MANIFEST,), "canonical"),
+    Document(
+        "certify.jsonl",
+        "a line of the counts of a certification (`counts/certify.jsonl`)",
+        ("documents.files:CountsHead", *(f"documents.files:{part}Line" for part in _COUNTED)),
+        "file",
+    ),
     Document("claims.json", "what is claimed of a published model", ("claims.record:Claims",), "canonical"),
     Document("metrics.jsonl", "a line of a training's figures", ("documents.files:MetricsLine",), "file"),
     Document("recipe.toml", "a recipe to write", ("documents.files:RecipeFile",), "file", partial=True),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from printed import validator_of
 from tiny_runs import QUIET, TINY, checkpoint_of, finetuned
 
 from rushkit.certificates import MeanSums, Randomized, certify_counts, certify_means
@@ -322,6 +323,26 @@ def test_sequential_tests_report_the_radii_that_were_asked(trained):
     assert certification_chart(read(run.path)).series[0].kind == "points"
 
 
+def test_every_line_of_sequential_counts_fits_its_schema(trained):
+    recipe = derive_recipe(
+        trained[0],
+        ["certify.radii=[0.05]", "certify.norm=l1", "certify.samples=40", f"system.runs_dir={runs(trained)}"],
+        {},
+    )
+    assert_lines_fit(certified(recipe, trained[1])[0], {"selection", "round"})
+
+
+def test_every_line_of_fixed_counts_fits_its_schema(whole):
+    assert_lines_fit(whole[0], {"selection", "estimation"})
+
+
+def assert_lines_fit(run, parts):
+    lines = [json.loads(line) for line in (run.path / "counts" / COUNTS_FILE).read_text().splitlines()]
+    for line in lines:
+        validator_of("certify.jsonl").validate(line)
+    assert {line["part"] for line in lines[1:]} == parts
+
+
 def test_counts_of_tests_that_looked_elsewhere_are_refused(trained):
     recipe = derive_recipe(
         trained[0],
@@ -358,6 +379,9 @@ class TestSplits:
         assert results["outcomes"]["radius"] == noise.deterministic_radius(counts.selection).tolist()
         assert max(results["outcomes"]["radius"]) > 0
         assert any("no chance" in text for text in results["assumptions"])
+
+    def test_every_line_of_their_counts_fits_its_schema(self, deterministic):
+        assert_lines_fit(deterministic[1], {"splits"})
 
     def test_hold_against_random_8_bit_perturbations_within_the_radius(self, deterministic, trained):
         recipe, _, results = deterministic

@@ -22,8 +22,10 @@ from rushkit.files import plain_json
 from rushkit.recipe.find import shipped_folder
 from rushkit.report.publication import Published
 from rushkit.report.tables.ranked import Unranked
-from rushkit.results import dump
+from rushkit.results import dump, logs
+from rushkit.results.certification import Seal
 from rushkit.run.info import find_runs
+from rushkit.run.log import next_line
 from rushkit.speed.figures import Benchmark, Cost, Estimate, Row
 from rushkit.study.find import find_study
 
@@ -48,6 +50,14 @@ def bench() -> object:
     row = Row("votes", "samples/s", 10, "bf16", 64, Cost(4.0, 2.0), Cost(1.0, 1.0), Cost(9.0, 1.5))
     bare = Row("views", "views/s", 10, "float32", 64, Cost(4.0, 2.0), Cost(1.0, 1.0))
     return Benchmark("digits", "cpu", 64, 128, (row, bare), 2**20, Estimate(2, 1.0, 2.0)).plain()
+
+
+def counts() -> object:
+    """A line of the counts of a certification."""
+    line = logs.Selection(
+        images=[7], labels=[1], uniforms=[0.5], votes=[[3, 1]], scores=[[9, 2]], drawn=4, seconds=0.5
+    ).to_table()
+    return json.loads(next_line(Seal(lines=0, chain=""), line)[0])
 
 
 def demo() -> object:
@@ -138,6 +148,7 @@ def documents(folder: Path) -> dict[str, Callable[[], object]]:
         "demo": demo,
         "doctor": lambda: printed("doctor"),
         "export": lambda: STAGES["export"].to_table(),
+        "certify.jsonl": counts,
         "leaderboard": leaderboard,
         "metrics.jsonl": lambda: json.loads((encoder / "metrics.jsonl").read_text().splitlines()[-1]),
         "plugins": lambda: printed("plugins"),
