@@ -127,7 +127,7 @@ def _planned(job: Job, recipe: Recipe) -> dict[str, object]:
         "seed": recipe.system.seed,
         "attack": section.type,
         "split": section.split,
-        "candidates": plan.recorded(),
+        "candidates": job.candidates(),
     }
 
 

@@ -289,7 +289,7 @@ def write_images(folder: Path, subject: Subject, saved: SavedImages) -> None:
 def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], stated: list[Note]) -> AttackRow:
     plan, outcomes = job.plan, attack_outcomes(blocks, subject.indices.tolist())
     notes = merged([*stated, *(note for block in blocks for note in block.notes)])
-    candidates, target = plan.recorded(), None
+    candidates, target = job.candidates(), None
     candidates += [Candidate(label=own.code, options={"sha256": own.sha256}) for own in plan.also]
     if plan.target is not None:
         target = TargetClass(index=plan.target, name=subject.classifier.classes[plan.target])

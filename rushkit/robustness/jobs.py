@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rushkit.attacks.abilities import asks_for
+from rushkit.attacks.cascade.engine import SMALLER
 from rushkit.attacks.checks import check_answers
 from rushkit.attacks.targeted import target_class
 from rushkit.errors import RushkitError, UsageError, shorten
+from rushkit.files import plain_json
 from rushkit.image_size import ImageSize
 from rushkit.models.answers import Answer
 from rushkit.noises import is_deterministic
 from rushkit.recipe.model_section import short
 from rushkit.recipe.schema import Attack, Recipe
-from rushkit.results.attacks import Deviation, FailedAttack, ProtocolName
+from rushkit.results.attacks import Candidate, Deviation, FailedAttack, ProtocolName
 from rushkit.results.notes import Note
 from rushkit.robustness.deviations import ALSO, PUBLISHED, SURROGATE
 from rushkit.robustness.own_attacks import own_attack
@@ -53,6 +55,16 @@ class Job:
     def images(self) -> ChosenImages:
         """The images that it attacks, or of which it takes those that are not of its target's class."""
         return ChosenImages(self.section.split, self.section.limit, self.section.skip)
+
+    def candidates(self) -> list[Candidate]:
+        """Return its attacks as a row keeps them, and the smaller ball; the user's own attacks follow them there."""
+        plan = self.plan
+        rows = [
+            Candidate(label=candidate.label, options=plain_json(candidate.options, candidate.label))  # type: ignore[arg-type]
+            for candidate in plan.candidates
+        ]
+        smaller = [] if plan.smaller is None else [Candidate(label=SMALLER, options={"eps": plan.smaller})]
+        return [*rows, *smaller]
 
     def alone(self) -> Job:
         """Return the job without the versions from a smaller ball."""

@@ -19,20 +19,17 @@ from rushkit.attacks.abilities import ChecksFit
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.autoattack import AutoAttack
 from rushkit.attacks.cascade.attack import Cascade
-from rushkit.attacks.cascade.engine import SMALLER
 from rushkit.attacks.cascade.schedule import AGREEMENT, MOMENTUM, Schedule, first_step, looks, schedule_of
 from rushkit.attacks.losses import classes_needed
 from rushkit.attacks.margins import SETTLED
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.errors import UsageError
-from rushkit.files import plain_json
 from rushkit.image_size import ImageSize, sides
 from rushkit.models.answers import Answer, answer_kind
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
 from rushkit.registry import with_numbers
-from rushkit.results.attacks import Candidate as Recorded
 from rushkit.results.attacks import Deviation, Protocol, ProtocolName
 from rushkit.results.notes import Note
 from rushkit.results.rounds import AttackRound
@@ -136,15 +133,6 @@ class Plan:
     def label(self) -> Protocol:
         """The label of its row: the protocol's name, or ``weaker`` if the deviations make it weaker than strict."""
         return label_of(self.protocol, self.deviations)
-
-    def recorded(self) -> list[Recorded]:
-        """Return its candidates as a row keeps them, and the smaller ball; the user's own attacks follow them there."""
-        rows = [
-            Recorded(label=candidate.label, options=plain_json(candidate.options, candidate.label))  # type: ignore[arg-type]
-            for candidate in self.candidates
-        ]
-        smaller = [] if self.smaller is None else [Recorded(label=SMALLER, options={"eps": self.smaller})]
-        return [*rows, *smaller]
 
 
 def plan_attack(
