@@ -201,6 +201,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
             "failures",
             "final_votes",
             "log_checks",
+            "one_panel",
             "own_attacks",
             "resume",
             "saved_images",

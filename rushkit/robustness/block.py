@@ -25,9 +25,10 @@ from rushkit.recipe.schema import Attack, Rule
 from rushkit.results.logs import AttackBlock, FurtherVotes
 from rushkit.results.notes import Note, image_note, merged
 from rushkit.robustness.final_votes import final_votes, followed_by, no_votes
+from rushkit.robustness.one_panel import OnePanel
 from rushkit.robustness.own_attacks import OwnAttack
 from rushkit.robustness.pace import Pace
-from rushkit.robustness.protocols import OnePanel, Plan, further_samples
+from rushkit.robustness.protocols import Plan, further_samples
 from rushkit.run.partial import Partial
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed

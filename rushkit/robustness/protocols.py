@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any, Literal
 
-from torch import Tensor, nn
-
 from rushkit import registries
 from rushkit.attacks.abilities import ChecksFit
 from rushkit.attacks.apgd import APGD
@@ -26,7 +24,6 @@ from rushkit.attacks.pgd import PGD
 from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.errors import UsageError
 from rushkit.image_size import ImageSize, sides
-from rushkit.models.answers import Answer, answer_kind
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
 from rushkit.registry import with_numbers
@@ -35,7 +32,6 @@ from rushkit.results.notes import Note
 from rushkit.results.rounds import AttackRound
 from rushkit.robustness.deviations import PUBLISHED, as_written, deviations_from, label_of
 from rushkit.robustness.own_attacks import OwnAttack
-from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
 # With fewer draws the noise hides the gradient, whatever the m of the votes (the paper's I_F+ has 64). It is also the
@@ -443,31 +439,6 @@ def _short_steps(section: Attack, factory: Any, options: Options) -> list[Note]:
     reach, radius = f"{length * steps:.4g}", eps_words(section.eps)
     text = f"{steps} steps of {length:.4g} reach {reach}, and the ball has the radius {radius}"
     return [Note(code="short-steps", text=text, figures={"reach": length * steps, "eps": section.eps})]
-
-
-class OnePanel(nn.Module):
-    """A smoothed classifier on one fixed panel of draws: a deterministic model that returns (N, K) log p̄.
-
-    Args:
-        g: The classifier; its m is the size of the panel.
-        seed: Seeds the panel.
-    """
-
-    def __init__(self, g: SmoothedClassifier, seed: int) -> None:
-        super().__init__()
-        self.g = g
-        self._seed = seed
-
-    @property
-    def answer_kind(self) -> Answer:
-        """What the model answers with."""
-        return answer_kind(self.g)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return log p̄, differentiable: (N, C, H, W) -> (N, K)."""
-        with self.g.fixed_noise(self._seed):
-            log_prob: Tensor = self.g(x)
-        return log_prob
 
 
 def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: int) -> Options:

@@ -11,7 +11,8 @@ from rushkit import registries
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.meter import expected_passes
-from rushkit.robustness.protocols import OnePanel, plan_attack
+from rushkit.robustness.one_panel import OnePanel
+from rushkit.robustness.protocols import plan_attack
 from rushkit.smoothing import SmoothedClassifier
 
 
