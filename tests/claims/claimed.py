@@ -43,11 +43,16 @@ class Claim:
     run: Path
 
 
-def make_claim(folder: Path, *changes: str, protocol: str = "strict") -> Claim:
-    """Attack a nearest-mean classifier under these changes of the recipe, and pack the images with the weights."""
-    recipe = load_recipe("digits", [*SETTINGS, f"system.runs_dir={folder / 'runs'}", *changes], {})
+def make_claim(folder: Path, *changes: str, protocol: str = "strict", attacks: str = "") -> Claim:
+    """Attack a nearest-mean classifier under these changes of the recipe, and pack the last row with the weights.
+
+    ``attacks`` replaces the sections attack of ``SETTINGS``, as TOML.
+    """
+    settings = [one for one in SETTINGS if not attacks or not one.startswith("attack.")]
+    settings += [f"attack={attacks}"] * bool(attacks)
+    recipe = load_recipe("digits", [*settings, f"system.runs_dir={folder / 'runs'}", *changes], {})
     model = nearest_mean(recipe, folder / "model.safetensors")
     with start_run("attack", recipe, QUIET, model) as run:
         results = attack(recipe, model, run, [protocol], save=True)
-    (row,) = results.attacks
+    row = results.attacks[-1]
     return Claim(pack(row, recipe, model, run.path, with_weights=True), recipe, model, run.path)

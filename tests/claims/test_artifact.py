@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 
+import pytest
 import safetensors.torch
 import torch
-from claimed import IMAGES
+from claimed import IMAGES, make_claim
 
 from rushkit.claims.artifact import read_artifact, write_artifact
 from rushkit.claims.canonical import decode
+from rushkit.claims.case import Case
+from rushkit.claims.evidence import Missing
+from rushkit.claims.of_attack import says_what_took_part
 from rushkit.claims.targets import verify_file
 from rushkit.claims.words import claim_words
 from rushkit.results.verification import Estimate
+
+
+def section(**keys: object) -> str:
+    """A section attack of a recipe, as TOML."""
+    table = {"norm": "linf", "eps": 0.1, "limit": 4, "samples": [1]} | keys
+    return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items()) + "}"
 
 
 def test_what_is_written_is_read_again(fixed, tmp_path):
@@ -79,3 +90,27 @@ def test_what_may_be_said_is_rounded_up_and_names_noise_clean_accuracy_and_proto
     strict = claim_words(fixed.artifact.manifest.with_changes(attack=attack), left, clean, noise, is_file=False)
     assert "the attack in this run (" in strict
     assert "may be quoted" not in strict
+
+
+NO_NOISE, NOISE = "noise.name=none", ("noise.name=uniform", "noise.scale=0.5")
+# Kinds of attack -> the recipe's; each is planned again from what is packed.
+KINDS = {
+    "rounds": (NO_NOISE, section(type="pgd")),
+    "rounds in two balls": (NO_NOISE, section(type="pgd", eps=0.05), section(type="pgd")),
+    "grey levels": (NO_NOISE, section(type="pgd", steps=3, eight_bit=True)),
+    "draws a gradient": (*NOISE, section(type="pgd", steps=3, samples=[2], eot=3)),
+    "APGD": (NO_NOISE, section(type="apgd", steps=5)),
+    "AutoAttack": (NO_NOISE, section(type="autoattack", version="rand", steps=2)),
+    "another package's": (NO_NOISE, section(type="torchattacks/PGD", steps=3)),
+    "the paper's": (*NOISE, section(type="pgd", samples=[2])),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_took_part_in_an_honest_attack_of_any_kind_is_its_recipes(kind, tmp_path):
+    sections = ", ".join(change for change in KINDS[kind] if change.startswith("{"))
+    noise = [change for change in KINDS[kind] if not change.startswith("{")]
+    protocol = "paper" if kind == "the paper's" else "strict"
+    claim = make_claim(tmp_path, *noise, protocol=protocol, attacks=f"[{sections}]")
+    check = says_what_took_part(Case(claim.artifact, Missing("", ""), Missing("", ""), is_file=True))
+    assert check.status == "pass", check
