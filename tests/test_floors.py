@@ -463,3 +463,9 @@ for arguments in {LIGHT!r}:
     )
     assert done.returncode == 0, done.stderr
     assert "loss 0.250" in done.stdout
+
+
+def test_a_worker_imports_timm_for_a_backbone_of_timm_alone():
+    code = "import sys, rushkit.study.perform, rushkit.study.work; assert not {'timm', 'torchvision'} & sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 import torch
-from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rushkit.errors import UsageError
+from rushkit.models.timm_layers import is_batch_norm_act
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:
@@ -26,18 +26,21 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
         UsageError: a kind of BatchNorm of somebody's own, of which only CUDA has a joined form.
     """
     if any(parameter.is_cuda for parameter in module.parameters()):
+        from timm.layers import convert_sync_batchnorm
+
         converted: nn.Module = convert_sync_batchnorm(module)
         return converted
     for parent in list(module.modules()):
         for name, layer in parent.named_children():
             if not isinstance(layer, _BatchNorm) or isinstance(layer, SynchronisedBatchNorm):
                 continue
-            if type(layer) not in _JOINED:
+            joined = SynchronisedBatchNormAct if is_batch_norm_act(layer) else _JOINED.get(type(layer))
+            if joined is None:
                 raise UsageError(
                     f"{type(layer).__name__} cannot be synchronised over processes on {_device(module).type}",
                     "train this backbone in one process, or on CUDA devices",
                 )
-            setattr(parent, name, _JOINED[type(layer)].of(layer))
+            setattr(parent, name, joined.of(layer))
     return module
 
 
@@ -98,7 +101,6 @@ _JOINED: dict[type[_BatchNorm], type[SynchronisedBatchNorm]] = {
     nn.BatchNorm1d: SynchronisedBatchNorm,
     nn.BatchNorm2d: SynchronisedBatchNorm,
     nn.BatchNorm3d: SynchronisedBatchNorm,
-    BatchNormAct2d: SynchronisedBatchNormAct,
 }
 
 

@@ -9,15 +9,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rushkit.models.timm_layers import is_batch_norm_act
+
 # Folding rounds differently, no more: a difference beyond this share of the largest output is another function.
 _TOLERANCE = 1e-4
-# Others may compute something else in their forward passes. The second is BatchNorm, dropout and activation in one.
-_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 
 
 @torch.no_grad()
@@ -36,7 +35,7 @@ def fold_batch_norm(module: nn.Module, example: Tensor) -> nn.Module:
     Returns:
         A copy without these BatchNorm layers, or ``module`` itself.
     """
-    if not any(type(layer) in _NORMS for layer in module.modules()):
+    if not any(_is_norm(layer) for layer in module.modules()):
         return module
     try:
         folded = copy.deepcopy(module)
@@ -100,7 +99,7 @@ def _traced(module: nn.Module, example: Tensor) -> tuple[Tensor, list[tuple[nn.C
     for path, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d):
             hooks.append(layer.register_forward_hook(convolved))
-        elif type(layer) in _NORMS and layer.track_running_stats:
+        elif _is_norm(layer) and layer.track_running_stats:
             hooks.append(layer.register_forward_pre_hook(partial(normed, path=path)))
             hooks.append(layer.register_forward_hook(left))
     try:
@@ -118,9 +117,14 @@ def _traced(module: nn.Module, example: Tensor) -> tuple[Tensor, list[tuple[nn.C
     return found, pairs
 
 
+def _is_norm(layer: nn.Module) -> bool:
+    # Others may compute something else in their forward passes.
+    return type(layer) is nn.BatchNorm2d or is_batch_norm_act(layer)
+
+
 def _rest(norm: nn.BatchNorm2d) -> nn.Module:
     """Return what a folded layer does beside normalising."""
-    return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+    return nn.Sequential(norm.drop, norm.act) if is_batch_norm_act(norm) else nn.Identity()
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
