@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import subprocess
@@ -388,12 +389,14 @@ def test_nobody_imports(name):
         *modules(),
         *(file for part in ("plugins", "tests", "benchmarks") for file in (ROOT / part).rglob("*.py")),
     ]
-    found = [str(module) for module in sources if name in {each.partition(".")[0] for each in imports_of_any(module)}]
-    assert found == []
+    assert [str(module) for module in sources if name in imported_tops(module)] == []
 
 
-def imports_of_any(module: Path) -> Iterator[str]:
-    return imported_names(ast.parse(module.read_text(encoding="utf-8")), "")
+@functools.cache
+def imported_tops(module: Path) -> set[str]:
+    """The top-level names of everything that a module imports."""
+    names = imported_names(ast.parse(module.read_text(encoding="utf-8")), "")
+    return {name.partition(".")[0] for name in names}
 
 
 def test_nobody_unpickles_through_torch_or_numpy():
@@ -466,6 +469,8 @@ for arguments in {LIGHT!r}:
 
 
 def test_a_worker_imports_timm_for_a_backbone_of_timm_alone():
-    code = "import sys, rushkit.study.perform, rushkit.study.work; assert not {'timm', 'torchvision'} & sys.modules.keys()"
+    code = (
+        "import sys, rushkit.study.perform, rushkit.study.work; assert not {'timm', 'torchvision'} & sys.modules.keys()"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
