@@ -118,15 +118,14 @@ def children_of(pid: int) -> list[int]:
     return [other for other in processes if state_of(other)[1:2] == [str(pid)]]
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_study_that_is_killed_again_and_again_ends_with_the_same_figures(command, small, kills, monkeypatch):
-    """All its processes die at once, at a moment of a seeded draw."""
+def test_a_study_that_is_killed_again_and_again_ends_with_the_same_figures(command, small, monkeypatch):
+    """All its processes die at once, at a moment of a seeded draw; ten such moments are in test_study_kills.py."""
     small.folder = small.folder / "reference"
     small.folder.mkdir()
     monkeypatch.setenv("STUB_LEDGER", str(small.folder / "ledger"))
-    chance = random.Random(kills)
+    chance = random.Random(3)
     done: set[str] = set()
-    for _ in range(kills):
+    for _ in range(3):
         process = command.start("--jobs", "2")
         heard = command.hear(process, chance.randint(1, 6))
         heard += command.kill(process)
@@ -166,6 +165,7 @@ def test_ctrl_c_saves_the_jobs_and_the_same_command_goes_on(command):
 
 
 def test_a_worker_that_is_killed_fails_its_job_alone_after_a_second_try(command):
+    (command.folder / "small.toml").write_text(TEXT.replace("seeds = [0, 1]", "seeds = [0]"))
     command.small.ask("die A finetune")
     process = command.start("--jobs", "1")
     said = command.finish(process)
@@ -175,7 +175,7 @@ def test_a_worker_that_is_killed_fails_its_job_alone_after_a_second_try(command)
     assert read_failure(small.places.job_folder(small.job("A", 0, "finetune"))).type == "Died"
     begun = [line.rpartition(" ")[0] for line in command.events if line.startswith("begin")]
     assert begun.count("begin A 0 finetune") == 2
-    assert is_done(small.places, small.job("B", 1, "evaluate"))
+    assert is_done(small.places, small.job("B", 0, "evaluate"))
     assert not is_done(small.places, small.job("A", 0, "evaluate"))
 
 
