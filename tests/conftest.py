@@ -47,3 +47,31 @@ def results_are_records():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "write_results", write_and_read)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_are_built_once():
+    """Typer builds an app's commands at every call of it, which takes longer than most commands that tests run.
+
+    Here they are built anew where the functions behind them are others than at the call before.
+    """
+    import typer
+
+    build = typer.main.get_command
+    last: list = [None, None]
+
+    def functions(app):
+        yield app
+        yield from (command.callback for command in app.registered_commands)
+        for group in app.registered_groups:
+            yield from functions(group.typer_instance)
+
+    def built_once(app):
+        now = list(functions(app))
+        if last[0] != now:
+            last[:] = now, build(app)
+        return last[1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", built_once)
+        yield
