@@ -22,7 +22,9 @@ for _name in (
 
 
 def pytest_collection_modifyitems(items):
-    """Tests for CUDA are skipped where there is none."""
+    """Files with slow tests come first, lest one be left alone at the end; tests for CUDA are skipped without it."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(

@@ -112,16 +112,19 @@ def ctrl_c():
 
 
 @pytest.mark.slow
-def test_the_tutorials_first_two_parts_run_as_they_stand_and_print_what_they_say(cli, ctrl_c):
-    first, _, _ = read(TUTORIAL).partition("\n## Part 3")
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_tutorials_first_two_parts_run_as_they_stand_and_print_what_they_say(cli, ctrl_c, number):
+    part = re.split(r"\n## Part \d", read(TUTORIAL))[number]
     write_recipes(TUTORIAL)
-    printed = [run_script(name) for name in re.findall(r"^python (\w+\.py)$", first, re.MULTILINE)]
-    for command in commands(first):
+    printed = [run_script(name) for name in re.findall(r"^python (\w+\.py)$", part, re.MULTILINE)]
+    found = commands(part)
+    assert found
+    for command in found:
         if "Ctrl-C" in command.comment:
             ctrl_c(30)
         printed.append(run(cli, command, []))
     said = shape("\n".join(printed))
-    for excerpt in re.findall(r"```text\n(.*?)```", first, re.DOTALL):
+    for excerpt in re.findall(r"```text\n(.*?)```", part, re.DOTALL):
         for line in re.split(r"\.\.\.|\n", excerpt):
             assert shape(line) in said, f"the tutorial shows {line.strip()!r}, which no command prints"
 
