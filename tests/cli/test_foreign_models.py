@@ -16,10 +16,11 @@ DIGITS = ("--data", "digits", "--input-size", "8")
 NOISE = ("--set", "noise.name=gaussian", "--set", "noise.std=0.1")
 VIT = [f"--model-arg={each}" for each in ("img_size=8", "patch_size=4", "num_classes=10", "embed_dim=8", "depth=1")]
 
+ATTACK = ("--type=pgd", "--eps=8/255", "--limit=2", "--samples=2", "--eot=1", "--set=attack.0.steps=2")
 AUDIT = ("--limit=2", "--samples=2", "--steps=1", "--eot=1", "--queries=1", "--eps=8/255", "--norm=linf")
 VERBS = {
     "evaluate": ("evaluate", "--samples", "2", "--limit", "4", "--split", "test", *NOISE),
-    "attack": ("attack", "--type", "pgd", "--eps", "8/255", "--limit", "2", "--samples", "2", "--eot", "1", *NOISE),
+    "attack": ("attack", *ATTACK, *NOISE),
     "audit": ("audit", *AUDIT, *NOISE),
     "certify": ("certify", "--samples", "50", "--limit", "2", "--norm", "l2", *NOISE),
 }
