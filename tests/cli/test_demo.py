@@ -8,7 +8,8 @@ from commands import TINY, sets
 
 from rushkit.rounding import percent, percent_interval
 
-QUICK = sets(*TINY, "attack.0.limit=3", "attack.0.samples=[1]", "evaluate.samples=[1, 2]", "attack.0.steps=2")
+WEAK = ("attack.0.limit=3", "attack.0.samples=[1]", "attack.0.steps=2")
+QUICK = sets(*TINY, *WEAK, "evaluate.samples=[1, 2]")
 
 
 def test_the_demo_ends_in_tables_of_measured_numbers_and_the_paths_of_what_it_wrote(cli, folder):
@@ -58,7 +59,7 @@ def test_the_demo_in_json(cli):
 @pytest.mark.slow
 def test_the_demo_reaches_92_percent_on_the_digits(cli):
     # A fixed seed: the outcome is the same at every run of one machine. Measured: see recipes/digits.toml.
-    said = cli("demo", "--json", *sets("attack.0.limit=4"))
+    said = cli("demo", "--json", *sets("evaluate.samples=[64]", *WEAK))
     assert said.code == 0, said.err
     (row,) = (
         row for row in json.loads(said.out)["evaluate"]["accuracy"] if (row["samples"], row["rule"]) == (64, "majority")
