@@ -34,6 +34,7 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
         for name, layer in parent.named_children():
             if not isinstance(layer, _BatchNorm) or isinstance(layer, SynchronisedBatchNorm):
                 continue
+            joined: type[SynchronisedBatchNorm] | None
             joined = SynchronisedBatchNormAct if is_batch_norm_act(layer) else _JOINED.get(type(layer))
             if joined is None:
                 raise UsageError(

@@ -122,7 +122,7 @@ def _is_norm(layer: nn.Module) -> bool:
     return type(layer) is nn.BatchNorm2d or is_batch_norm_act(layer)
 
 
-def _rest(norm: nn.BatchNorm2d) -> nn.Module:
+def _rest(norm: Any) -> nn.Module:
     """Return what a folded layer does beside normalising."""
     return nn.Sequential(norm.drop, norm.act) if is_batch_norm_act(norm) else nn.Identity()
 
