@@ -17,6 +17,7 @@ from torch import nn
 from rushkit import bf16
 from rushkit.bf16 import has_bf16_units
 from rushkit.errors import UsageError
+from rushkit.rounding import counted
 
 Precision = Literal["float32", "bf16"]
 Compile = Literal["auto", "on", "off"]
@@ -119,7 +120,7 @@ class Machine:
     def __str__(self) -> str:
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
-        return f"{self.device.type} ({torch.get_num_threads()} threads), {self.precision}"
+        return f"{self.device.type} ({counted(torch.get_num_threads(), 'thread')}), {self.precision}"
 
 
 def choose_machine(

@@ -46,6 +46,12 @@ def page_faults(**variables: str) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tells glibc what to do")
+def test_a_machine_says_how_many_threads_it_has(monkeypatch):
+    for threads, words in ((1, "cpu (1 thread), float32"), (2, "cpu (2 threads), float32")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert str(choose_machine("cpu")) == words
+
+
 def test_memory_that_was_freed_is_used_again():
     assert page_faults() < 1000
 

@@ -90,6 +90,7 @@ class PerClass(Figures):
         samples: m, the number of draws in each vote.
         attack: The attack, its ball and protocol in words; empty for none.
         classes: In the order of the classes.
+        absent: Names of the classes of which there is no image.
     """
 
     run: str
@@ -98,3 +99,4 @@ class PerClass(Figures):
     samples: int
     attack: str
     classes: tuple[ClassAccuracy, ...]
+    absent: tuple[str, ...]

@@ -26,12 +26,12 @@ from rushkit.report.tables.accuracy import accuracy_by_rule, accuracy_table, con
 from rushkit.report.tables.attacks import attacks_table, queries_table, targeted_table, transfer_table
 from rushkit.report.tables.audits import checks_table, ratios_table
 from rushkit.report.tables.certificates import certified_table, together_words
-from rushkit.report.tables.comparison import is_no_bound, significance_table, values_table
+from rushkit.report.tables.comparison import is_no_bound, significance_table, tests_words, values_table
 from rushkit.report.tables.distances import distances_table
 from rushkit.report.tables.fallen import fallen_table, surrogates_table
 from rushkit.report.tables.headlines import headline_table
 from rushkit.report.tables.runs import runs_table
-from rushkit.report.tables.table_1 import published_table, table_1, table_1_heading
+from rushkit.report.tables.table_1 import published_table, reported_words, table_1, table_1_heading
 from rushkit.report.tables.taken import confused_table, matrices
 from rushkit.report.tables.threats import kinds_table, means_table, rotations_table, shifts_table, unions_table
 from rushkit.report.tables.worst import worst_table
@@ -52,17 +52,21 @@ class Table1:
         heading: What stands above it.
         table: The figures.
         sentences: Sentences on the protocols and on the source of the reported figures.
+        reported: A sentence on each published row that stands beside a model.
         published: All that the paper reports for the same data sets; None if that is nothing.
     """
 
     heading: str
     table: Table
     sentences: tuple[str, ...]
+    reported: tuple[str, ...]
     published: Table | None
 
     def terms(self, medium: Medium) -> str:
         """Explain the paper's terms that a medium shows."""
-        return footnote(" ".join((self.table.on(medium).words if medium == "page" else "", *self.sentences)))
+        return footnote(
+            " ".join((self.table.on(medium).words if medium == "page" else "", *self.sentences, *self.reported))
+        )
 
 
 @dataclass(frozen=True)
@@ -215,12 +219,14 @@ class Compared:
     Attributes:
         recipes: The recipe keys in which they differ; None if they differ in none.
         significance: McNemar's tests; None if they share no measurement.
+        tests: How many there are, of how many pairs of models, and how many of them tell the two apart, in words.
         needs_note: Whether a test is about a figure that is not the robustness.
         certificates: A sentence for each two models that were certified by different methods.
     """
 
     recipes: Table | None
     significance: Table | None
+    tests: str
     needs_note: bool
     certificates: Sequence[str]
 
@@ -374,7 +380,8 @@ def _table_1(report: Report) -> Table1 | None:
     table = table_1(report.models) if heading else None
     if table is None:
         return None
-    return Table1(heading, table, (*PROTOCOL_SENTENCES, f"reported: {report.paper}."), published_table(report.models))
+    said = *PROTOCOL_SENTENCES, f"reported: {report.paper}."
+    return Table1(heading, table, said, tuple(reported_words(report.models)), published_table(report.models))
 
 
 def _comparison(comparison: Comparison) -> Compared:
@@ -382,6 +389,7 @@ def _comparison(comparison: Comparison) -> Compared:
     return Compared(
         recipes=values_table(comparison.names, comparison.recipes) if comparison.recipes else None,
         significance=significance_table(tests) if tests else None,
+        tests=tests_words(tests) if tests else "",
         needs_note=any(is_no_bound(test.what) for test in tests),
         certificates=comparison.certificates,
     )

@@ -1,7 +1,8 @@
 """The figures and tables of a report as files for a paper.
 
 Figures are as wide as a column of a paper of two columns, as SVG and PDF. There is no title in them, since papers have
-captions: ``captions.txt`` holds for each what its caption should say. Tables are LaTeX for booktabs, and CSV.
+captions: ``captions.txt`` holds for each what its caption should say, and what no table under the paper's
+protocol may be shown without. Tables are LaTeX for booktabs, and CSV.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from rushkit.report.table import Table
 
 FORMATS: tuple[Format, ...] = ("svg", "pdf")
 CAPTIONS = "captions.txt"
+# Tables that show figures under the paper's protocol, beside table 1.
+_WITH_PAPER = ("table-of-headlines", "table-of-attacks")
 
 
 def write_figures(document: Document, ladders: Sequence[Ladder], folder: Path) -> list[Path]:
@@ -48,6 +51,7 @@ def write_figures(document: Document, ladders: Sequence[Ladder], folder: Path) -
         captions.append(f"{name}\n{chart.title}. {chart.caption}\nIt shows: {chart.label}.")
     for name, table in _tables(document):
         paths += _write_table(table, folder, name)
+        captions += [f"{name}\n{' '.join(said)}" for said in [_said(name, document)] if said]
     paths.append(folder / CAPTIONS)
     text = "\n\n".join(showable(caption) for caption in captions) + "\n"
     write_atomic(paths[-1], [text.encode("utf-8", "backslashreplace")])
@@ -78,6 +82,13 @@ def _tables(document: Document) -> Iterator[tuple[str, Table]]:
         "transfer": document.transfer,
     }
     yield from ((f"table-of-{name}" if name != "table-1" else name, table) for name, table in tables.items() if table)
+
+
+def _said(name: str, document: Document) -> Sequence[str]:
+    """Return what no figure of a table may be shown without, and what its published rows are."""
+    if name == "table-1" and document.table_1:
+        return *document.table_1.sentences, *document.table_1.reported
+    return document.protocols if document.attacked and name in _WITH_PAPER else ()
 
 
 def _write_table(table: Table, folder: Path, name: str) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from rushkit.recipe.schema import Recipe
 from rushkit.report.against_passes import against_passes
-from rushkit.report.breakdown import PassesSeries, PerClass
+from rushkit.report.breakdown import ClassAccuracy, PassesSeries, PerClass
 from rushkit.report.chosen import chosen_to_attack, chosen_to_evaluate
 from rushkit.report.classes import classes_of_matrix, classes_under_attack
 from rushkit.report.curves import distribution
@@ -235,11 +235,17 @@ def per_class(matrix: Confusion | None, rows: Sequence[MeasuredAttack]) -> list[
         names = matrix.classes if matrix is not None and named else ()
         words = f"{about.in_ball()} {protocol_words(about)}"
         classes = classes_under_attack(about, names)
-        return [PerClass(row.run, about.split, row.noise, about.samples, words, classes)]
+        return [PerClass(row.run, about.split, row.noise, about.samples, words, classes, _absent(classes, names))]
     if matrix is None:
         return []
     classes = classes_of_matrix(matrix.counts, matrix.classes)
-    return [PerClass(matrix.run, matrix.data, matrix.noise, matrix.samples, "", classes)]
+    absent = _absent(classes, matrix.classes)
+    return [PerClass(matrix.run, matrix.data, matrix.noise, matrix.samples, "", classes, absent)]
+
+
+def _absent(classes: Sequence[ClassAccuracy], names: Sequence[str]) -> tuple[str, ...]:
+    present = {row.name for row in classes}
+    return tuple(name for name in names if name not in present)
 
 
 def taken_for(family: Family, rows: Sequence[MeasuredAttack]) -> TakenUnderAttack | None:

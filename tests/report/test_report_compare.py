@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from scipy.stats import binomtest
@@ -215,3 +216,14 @@ def test_a_report_of_two_models_says_that_their_certificates_were_made_different
     words = "another bound (clopper-pearson, betting)"
     assert words in markdown(document, "report.html")
     assert words in page(document, "report.md")
+
+
+def test_many_tests_are_folded_below_what_they_come_to(runs):
+    models = [runs.model(name=f"model-{number}") for number in range(5)]
+    for number, model in enumerate(models):
+        right = [True] * 20 if number else [False] * 20
+        runs.add("evaluate", model, evaluation(right, samples=(1, 64)), name=f"model-{number}")
+    few, many = (page(build_document(build_report(list(map(gather, some)))), "x.json") for some in (models[:3], models))
+    words = "tests of 10 pairs of models; p, Holm is below 0.05 in 12 of them"
+    assert re.search(rf"<details><summary>\d+ {words}</summary><div class=\"scroll\"", many)
+    assert "pairs of models" not in few

@@ -175,6 +175,15 @@ class TestClasses:
         (chart,) = per_class(models_of(model))
         assert [one.name for one in chart.series] == ["clean"]
 
+    def test_classes_without_an_image_are_named(self, runs):
+        model = runs.model()
+        runs.add("evaluate", model, evaluation([True] * 6))
+        runs.add("attack", model, attacks(attack_row([10, 0], labels=[1, 1])))
+        (found,) = models_of(model)[0].per_class
+        assert found.absent == ("cat", "bird")
+        (chart,) = per_class(models_of(model))
+        assert chart.caption.endswith(" No image of cat, bird.")
+
     def test_of_many_classes_those_with_the_least_accuracy_are_drawn(self, runs):
         model = runs.model()
         runs.add("attack", model, attacks(attack_row([10] * 30 + [0] * 5, labels=list(range(35)))))
@@ -249,6 +258,14 @@ class TestFiles:
         text = (page_folder / "figures" / "captions.txt").read_text()
         for chart in build_document(build_report([gather(model)])).charts.all:
             assert f"{chart.title}. {chart.caption}" in text
+
+    def test_figures_under_paper_stand_in_no_table_without_what_they_are(self, model, page_folder):
+        self.written(model, page_folder)
+        text = (page_folder / "figures" / "captions.txt").read_text()
+        said = dict(entry.split("\n", 1) for entry in text.strip().split("\n\n"))
+        for name in ("table-of-headlines", "table-1", "table-of-attacks"):
+            assert "it reproduces, it is not the model's robustness" in said[name]
+        assert "RUSH I_F in Table 1: " in said["table-1"]
 
     def test_the_same_figures_are_the_same_bytes(self, model, page_folder):
         first = self.written(model, page_folder, "first")[3:]

@@ -114,6 +114,18 @@ def test_all_that_a_ladder_draws_lies_inside_of_it(runs):
     assert float(gap) / float(bars["clean"]) == pytest.approx(0.5)
 
 
+def test_a_long_reason_stands_in_lines_where_the_bar_would_be(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([1, 1], "paper", samples=1), attack_row([10, 0])))
+    drawn = draw_ladder(ladder_of("mine", report_of(model).models[0].headline))
+    lines = re.findall(r'<text class="fine" x="78" y="\d+">(.*?)</text>', drawn)
+    assert (
+        " ".join(line for line in lines if not line.isdigit())
+        == "not measured under the vote and in the ball of strict"
+    )
+    assert all(len(line) <= 38 for line in lines)
+
+
 def test_names_are_escaped_in_every_form(runs):
     model = runs.model(name=EVIL)
     noise, classes = Noise(name=EVIL, option=EVIL), dict.fromkeys(CLASSES, 1.0)

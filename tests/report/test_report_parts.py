@@ -7,6 +7,11 @@ import re
 
 import pytest
 from every_page import PAGES
+from synthetic_runs import Runs
+
+from rushkit.report.content import build_report
+from rushkit.report.families import gather
+from rushkit.report.tables.runs import runs_table
 
 
 @pytest.fixture(params=PAGES)
@@ -46,3 +51,10 @@ def test_every_picture_has_words(text):
     assert [tag for tag in re.findall("<img[^>]*>", text) if not re.search('alt="[^"]', tag)] == []
     named = re.compile(r'role="img" aria-label="[^"]|aria-hidden="true"')
     assert [tag for tag in re.findall("<svg[^>]*>", text) if not named.search(tag)] == []
+
+
+def test_runs_have_a_column_for_code_where_any_names_it(tmp_path):
+    runs = Runs(tmp_path)
+    for facts, last in ({}, "seed"), ({"git": {"commit": "a" * 40, "dirty": False}}, "code"):
+        (model,) = build_report([gather(runs.model(**facts))]).models
+        assert runs_table(model.runs).headings[-1].text == last

@@ -8,11 +8,13 @@ from rushkit.report.breakdown import ClassAccuracy, ClassShare, PerClass
 from rushkit.report.figures import Model
 from rushkit.report.pictures.charts import Chart, Series, axis, percent_axis, slug
 from rushkit.report.pictures.findings import percents
-from rushkit.results.words import noise_words
+from rushkit.results.words import listed, noise_words
 from rushkit.rounding import counted
 
 # The most classes that are drawn: of more, those with the least accuracy.
 _MOST = 20
+# So many classes without an image are named.
+_NAMED = 5
 
 
 def per_class(models: Sequence[Model]) -> list[Chart]:
@@ -41,6 +43,7 @@ def _chart(one: PerClass, model: str) -> Chart:
         caption=f"{one.data}, {noise_words(one.noise)}, m = {one.samples}, {_images(one.classes)}."
         + (f" Under attack: {one.attack}, on the same images and votes." if attacked else "")
         + " Whiskers: 95% intervals over the images."
+        + (f" No image of {listed(*one.absent[:_NAMED])}{_more(one.absent)}." if one.absent else "")
         + (
             f" The {len(shown)} of {len(one.classes)} classes with the least of it."
             if len(shown) < len(one.classes)
@@ -62,6 +65,10 @@ def _series(name: str, shares: Sequence[ClassShare], colour: int) -> Series:
 
 def _accuracy(row: ClassAccuracy) -> float:
     return (row.attacked or row.clean).accuracy
+
+
+def _more(absent: Sequence[str]) -> str:
+    return f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
 
 
 def _words(row: ClassAccuracy) -> str:

@@ -5,14 +5,18 @@ Names of models stand outside of it. Every word that it puts in is escaped.
 
 from __future__ import annotations
 
+import textwrap
+
 from markupsafe import Markup, escape
 
 from rushkit.report.pictures.ladder import Ladder, LadderGap, LadderRung
 
 # In units of the drawing: a phone shows it at about its own size.
-WIDTH = 400
-_LEFT, _RIGHT, _TOP = 82, 242, 6
+WIDTH = 360
+_LEFT, _RIGHT, _TOP = 78, 190, 6
 _WORDS = _RIGHT + 10
+# So many signs have room beside the axis, and so many in its place.
+_BESIDE, _ACROSS = 20, 38
 _ROW, _LANE, _BAR = 42, 34, 14
 _TICKS = (0, 25, 50, 75, 100)
 
@@ -62,9 +66,7 @@ def _rung(rung: LadderRung, top: int) -> str:
     if rung.under:
         parts.append(f'<text class="fine" x="0" y="{top + 31}">{escape(rung.under)}</text>')
     if rung.share is None or rung.low is None or rung.high is None:
-        parts.append(f'<path class="lacking" d="M{_LEFT} {middle}H{_RIGHT}"/>')
-        parts.append(f'<text class="fine" x="{_WORDS}" y="{middle + 4}">{escape(rung.words)}</text>')
-        return "".join(parts)
+        return "".join([*parts, _lacking(rung.words, middle)])
     x, low, high = _x(rung.share), _x(rung.low), _x(rung.high)
     parts.append(
         f'<rect class="bar {rung.name}" x="{_LEFT}" y="{middle - _BAR / 2}" width="{x - _LEFT:.1f}" height="{_BAR}"/>'
@@ -74,6 +76,16 @@ def _rung(rung: LadderRung, top: int) -> str:
     parts.append(f'<text class="figure" x="{_WORDS}" y="{top + 16}">{escape(rung.words)}</text>')
     parts.append(f'<text class="fine" x="{_WORDS}" y="{top + 31}">{escape(rung.small)}</text>')
     return "".join(parts)
+
+
+def _lacking(words: str, middle: int) -> str:
+    if len(words) <= _BESIDE:
+        track = f'<path class="lacking" d="M{_LEFT} {middle}H{_RIGHT}"/>'
+        return f'{track}<text class="fine" x="{_WORDS}" y="{middle + 4}">{escape(words)}</text>'
+    lines = enumerate(textwrap.wrap(words, _ACROSS))
+    return "".join(
+        f'<text class="fine" x="{_LEFT}" y="{middle + 4 + 14 * place}">{escape(line)}</text>' for place, line in lines
+    )
 
 
 def _gap(gap: LadderGap, top: int) -> str:

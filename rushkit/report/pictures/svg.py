@@ -5,6 +5,7 @@ Few decimals, and no more points than a screen shows: a page of many models stay
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -20,6 +21,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 18, 10, 42
 # Between the middles of two rows, and how far the rows' own names may reach; a sign is about so wide on a phone.
 _ROW, _NAMES, _SIGN = 24, 18, 8.5
 _MARK = 3.6
+# So many signs of the vertical axis' name stand in a line, so far apart are its lines, and there begins the first.
+_ALONG, _NAME_LINE, _NAME_AT = 26, 16, 13
 # Points that are pointed at say their figures, unless there are too many to do so.
 _TITLES = 2 * FEW
 
@@ -65,7 +68,9 @@ class _Frame:
         self.chart = chart
         self.names = [shorten(" ".join(name.split()), _NAMES) for name in chart.rows]
         longest = max(map(len, self.names), default=0)
-        self.left = max(_LEFT, round(10 + _SIGN * longest)) if chart.rows else _LEFT
+        self.label = [] if chart.rows else textwrap.wrap(chart.y.label, _ALONG)
+        left = _LEFT + _NAME_LINE * max(0, len(self.label) - 1)
+        self.left = max(left, round(10 + _SIGN * longest)) if chart.rows else left
         self.right, self.top = WIDTH - _RIGHT, _TOP
         self.height = _TOP + _ROW * len(chart.rows) + _BOTTOM if chart.rows else HEIGHT
         self.bottom = self.height - _BOTTOM
@@ -111,10 +116,11 @@ def _axes(frame: _Frame) -> str:
     parts.append(f'<path class="axis" d="M{left} {bottom}H{right}"/>')
     below = f'x="{_number((left + right) / 2)}" y="{frame.height - 7}" text-anchor="middle"'
     parts.append(f"<text {below}>{escape(across.label)}</text>")
-    if not chart.rows:
-        middle = _number((top + bottom) / 2)
-        turned = f'x="11" y="{middle}" text-anchor="middle" transform="rotate(-90 11 {middle})"'
-        parts.append(f"<text {turned}>{escape(chart.y.label)}</text>")
+    middle = _number((top + bottom) / 2)
+    for place, line in enumerate(frame.label):
+        x = _NAME_AT + _NAME_LINE * place
+        turned = f'x="{x}" y="{middle}" text-anchor="middle" transform="rotate(-90 {x} {middle})"'
+        parts.append(f"<text {turned}>{escape(line)}</text>")
     return "".join(parts)
 
 

@@ -11,6 +11,7 @@ from rushkit.report.significance import AttackMeasurement, CleanMeasurement, Sig
 from rushkit.report.table import Cell, Column, Table, build_table, column
 from rushkit.report.words import value_words
 from rushkit.results.words import listed, low_words, p_value, points
+from rushkit.rounding import counted
 
 # Below this a corrected p-value is printed bold.
 _SURE = 0.05
@@ -38,6 +39,14 @@ def significance_table(tests: Sequence[Significance], caption: str = "") -> Tabl
         column("p, Holm", _corrected, label="p, Holm"),
     ]
     return build_table(tests, columns, caption)
+
+
+def tests_words(tests: Sequence[Significance]) -> str:
+    """Return what the tests come to: "216 tests of 36 pairs of models; p, Holm is below 0.05 in 12 of them"."""
+    pairs = len({(test.first, test.second) for test in tests})
+    sure = sum(test.corrected < _SURE for test in tests)
+    of_pairs = f"{counted(len(tests), 'test')} of {counted(pairs, 'pair')} of models"
+    return f"{of_pairs}; p, Holm is below {_SURE:g} in {sure or 'none'} of them"
 
 
 def measurement(what: CleanMeasurement | AttackMeasurement) -> str:

@@ -31,8 +31,9 @@ def runs_table(runs: Sequence[RunFacts], folder: Path | None = None) -> Table:
         column("took", lambda run: "" if run.seconds is None else duration(run.seconds), kind="line", label="took"),
         column("machine", lambda run: run.machine or "", left=True, label="machine"),
         column("seed", lambda run: "" if run.seed is None else run.seed, label="seed"),
-        column("code", _code, left=True),
     ]
+    if any(run.git for run in runs):
+        columns.append(column("code", _code, left=True))
     return build_table(runs, [part.on(PAGE) for part in columns])
 
 

@@ -42,9 +42,7 @@ def table_1(models: Sequence[Model]) -> Table | None:
         standard.column("measured", "", lambda row: _share_cell(row.row.standard)),
         *_attack_columns(_Group("PGD, l-inf 8/255", "PGD", "PGD"), "pgd", lambda row: row.row.pgd),
         *_attack_columns(_Group("AutoAttack, l-inf 8/255", "AutoAttack", "AA"), "autoattack", _autoattack),
-        column(
-            "what was reported", lambda row: _what(row.row.reported), left=True, kind="edge says wide", media=_MEDIA
-        ),
+        column("what was reported", lambda row: _what(row.row.reported), left=True, kind="edge says", media=_MEDIA),
     ]
     return build_table(rows, columns) if rows else None
 
@@ -171,7 +169,8 @@ def _parts(row: ReportedRow) -> list[str]:
 def _what(row: ReportedRow | None) -> Cell:
     if row is None:
         return Cell("–", label="")
-    return Cell(_title(row), tuple(_parts(row)), f"{_title(row)}: {'; '.join(_parts(row))}")
+    flag = (f"EXTERNAL DATA: {row.extra_data}",) if row.extra_data else ()
+    return Cell(_title(row), flag, "; ".join((_title(row), *flag)))
 
 
 def _model(row: _Row) -> Cell:
