@@ -86,6 +86,14 @@ def test_a_paper_figure_on_the_first_screen_has_its_note(measured):
     assert "it reproduces, it is not the model&#39;s robustness." in section(html_of(measured), "found")
 
 
+def test_a_caption_speaks_of_attacks_where_there_are_any(runs):
+    model = runs.model()
+    runs.add("evaluate", model, evaluation([True, False]))
+    assert "paired image by image" not in section(html_of(model), "found")
+    runs.add("attack", model, attacks(attack_row([10, 0])))
+    assert "paired image by image" in section(html_of(model), "found")
+
+
 @pytest.mark.parametrize("count", [1, 9, 12])
 def test_every_model_has_a_ladder_and_the_table_a_row(runs, count):
     models = []

@@ -58,3 +58,7 @@ def test_runs_have_a_column_for_code_where_any_names_it(tmp_path):
     for facts, last in ({}, "seed"), ({"git": {"commit": "a" * 40, "dirty": False}}, "code"):
         (model,) = build_report([gather(runs.model(**facts))]).models
         assert runs_table(model.runs).headings[-1].text == last
+
+
+def test_nothing_is_not_named_on_a_narrow_page(text):
+    assert re.findall(r'<td[^>]*data-label="[^"]+"[^>]*></td>', text) == []
