@@ -259,7 +259,10 @@ class TestFiles:
         for chart in build_document(build_report([gather(model)])).charts.all:
             assert f"{chart.title}. {chart.caption}" in text
 
-    def test_figures_under_paper_stand_in_no_table_without_what_they_are(self, model, page_folder):
+    def test_figures_under_paper_stand_in_no_table_without_what_they_are(self, runs, page_folder):
+        model = runs.model()
+        runs.add("evaluate", model, evaluation([True, False, True]))
+        runs.add("attack", model, attacks(attack_row([10, 0, 5]), attack_row([1, 0, 1], "paper")))
         self.written(model, page_folder)
         text = (page_folder / "figures" / "captions.txt").read_text()
         said = dict(entry.split("\n", 1) for entry in text.strip().split("\n\n"))
