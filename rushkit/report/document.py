@@ -37,7 +37,7 @@ from rushkit.report.tables.threats import kinds_table, means_table, rotations_ta
 from rushkit.report.tables.worst import worst_table
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts
 from rushkit.report.unfilled import Unfilled, unfilled
-from rushkit.report.words import value_words
+from rushkit.report.words import figure_words
 from rushkit.results.words import PROTOCOL_SENTENCES, listed, low_words, noise_words
 from rushkit.run.names import RECIPE_FILE
 
@@ -64,9 +64,8 @@ class Table1:
 
     def terms(self, medium: Medium) -> str:
         """Explain the paper's terms that a medium shows."""
-        return footnote(
-            " ".join((self.table.on(medium).words if medium == "page" else "", *self.sentences, *self.reported))
-        )
+        words = self.table.on(medium).words if medium == "page" else ""
+        return footnote(" ".join((words, *self.sentences, *self.reported)))
 
 
 @dataclass(frozen=True)
@@ -433,13 +432,9 @@ def _model(model: Model, folder: Path | None) -> ModelPart:
         versions=versions,
         recipe_text=model.recipe_text,
         other=tuple(
-            Other(one.stage, {key: _figure(value) for key, value in one.figures.items()}) for one in model.other
+            Other(one.stage, {key: figure_words(value) for key, value in one.figures.items()}) for one in model.other
         ),
     )
-
-
-def _figure(value: bool | int | float | str) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else value_words(value)
 
 
 def _certified(certified: MeasuredCertification) -> Certified:

@@ -32,3 +32,8 @@ def command_of(run: RunInfo) -> str | None:
         return None
     program = argv[0].replace("\\", "/").rpartition("/")[2]
     return shlex.join(["rushkit", *argv[1:]]) if program in _PROGRAMS else None
+
+
+def figure_words(value: bool | int | float | str) -> str:
+    """Return a single figure of a stage: six digits of a number with decimals, else as ``value_words`` has it."""
+    return f"{value:.6g}" if isinstance(value, float) else value_words(value)
