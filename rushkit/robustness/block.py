@@ -16,10 +16,12 @@ from rushkit.attacks.best import BestByRule
 from rushkit.attacks.cascade.attack import Cascade
 from rushkit.attacks.cascade.engine import SMALLER, Engine
 from rushkit.attacks.grid import on_grid
+from rushkit.attacks.guard import Weights
 from rushkit.attacks.result import AttackNote, AttackResult, NothingFinite
 from rushkit.attacks.scoring import cast_votes, cast_votes_by_rule, newly_wrong
 from rushkit.attacks.targeted import towards
 from rushkit.attacks.victim import Victim, under_attack
+from rushkit.errors import PluginError
 from rushkit.files import JSON
 from rushkit.recipe.schema import Attack, Rule
 from rushkit.results.logs import AttackBlock, FurtherVotes
@@ -239,7 +241,15 @@ class _Work:
             rows = self.search.open() if strict else everything
             if not len(rows):
                 break
-            x_adv, by_part = self._run(attacker, rows)
+            weights = Weights(self._attacked)
+            try:
+                x_adv, by_part = self._run(attacker, rows)
+            finally:
+                changed = weights.put_back()
+            if changed:
+                raise PluginError(
+                    f"attack {self._section.type!r} changed the model's weights: what it found is of another model"
+                )
             if strict:
                 newly_broken = self._offer(number, rows, x_adv)
                 by_part = {candidate.label: newly_broken} if by_part is None else by_part

@@ -14,7 +14,7 @@ from rushkit import registries
 from rushkit.attacks.apgd import APGD
 from rushkit.bar import Progress
 from rushkit.data.memory import limit
-from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, RushkitError, UsageError
+from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, PluginError, RushkitError, UsageError
 from rushkit.recipe.schema import Attack
 from rushkit.robustness import attack as attack_module
 from rushkit.robustness import transfer as transfer_module
@@ -272,6 +272,28 @@ def test_an_attack_without_run_has_its_forwards_counted(recipe, source):
     assert strict[0] >= 12 * 16
     assert strict[1] - strict[0] == strict[2] - strict[1]
     assert strict[1] - strict[0] in range(4, 12 * 4 + 1, 4)
+
+
+def test_an_attack_that_changes_the_weights_fails_and_they_are_put_back(recipe, source):
+    parameters = []
+
+    def retrain(norm: str, eps: float):
+        def attack(model, x, y):
+            parameters.extend(model.parameters())
+            with torch.no_grad():
+                for parameter in parameters:
+                    parameter.zero_()
+            return x
+
+        return attack
+
+    registries.attacks.register("retrain")(retrain)
+    try:
+        with pytest.raises(PluginError, match="attack 'retrain' changed the model's weights"):
+            attacked(recipe("attack.0.type=retrain"), source())
+    finally:
+        registries.attacks.unregister("retrain", retrain.__module__.partition(".")[0])
+    assert any(parameter.any() for parameter in parameters)
 
 
 def test_saved_images_are_those_that_were_scored(recipe, source):
