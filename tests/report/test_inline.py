@@ -56,6 +56,10 @@ def test_a_record_is_a_table_in_a_notebook(stage):
     assert read.open == []
     assert {"table", "td"} <= set(read.tags)
     assert "script" not in read.tags
+    # The first cell of a row names it, unless it is empty.
+    firsts = re.findall(r"<tr>\s*<(t[dh])[^>]*>(.*?)</", STAGES[stage]._repr_html_())
+    assert {tag for tag, text in firsts if text} == {"th"}
+    assert ("scope", "row") in read.attributes
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -77,7 +81,7 @@ def test_the_plain_repr_is_one_short_line(stage):
 
 
 def test_figures_are_percent_with_their_intervals_and_m_and_n():
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", evaluation([True, True, True, False])._repr_html_())
+    cells = re.findall(r"<t(?:d|h scope=\"row\")[^>]*>(.*?)</", evaluation([True, True, True, False])._repr_html_())
     assert cells[:5] == ["1", "majority", "75.0 [30.0, 95.5]", "3", "4"]
 
 
