@@ -162,7 +162,8 @@ def test_a_footnote_explains_the_terms_that_appear(shown, terms):
 def test_table_1_explains_its_terms_in_html_and_markdown(measured):
     document = build_document(build_report([gather(measured)]))
     assert "I_F+: the paper&#39;s majority vote of 64 draws; EOT: expectation over" in page(document, "report.json")
-    assert "\n\nEOT: expectation over transformation" in markdown(document, "report.html")
+    assert "\n\nI\\_F: the paper's prediction" in markdown(document, "report.html")
+    assert "; EOT: expectation over transformation" in markdown(document, "report.html")
 
 
 def test_the_sentence_on_an_audit_carries_its_hit_rate(said, monkeypatch):
