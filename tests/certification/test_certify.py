@@ -439,6 +439,7 @@ class TestBesideAttacks:
         results = json.loads(honest)
         row = results["attacks"][0]
         row["outcomes"]["right"] = {"majority": [0] * 8, "mean": [0] * 8}
+        row["outcomes"] |= {"taken_for": {}, "clean_taken_for": {}}
         row["rules"] = {rule: {**row["rules"][rule], "accuracy": 0.0, "low": 0.0} for rule in ("majority", "mean")}
         row |= {"votes": 10, "eps": 1e-6}
         recipe_text = (attacked.path / "recipe.toml").read_text()
